@@ -161,7 +161,7 @@ impl fmt::Display for Failure {
             Self::NotSent(_, cause) | Self::Indeterminate(_, cause) => f.write_str(cause),
             Self::Overloaded => f.write_str("too much is under way"),
             Self::ConnectionsFull => f.write_str("the limit of connections per caller is reached"),
-            Self::Busy(..) | Self::Paused(_) => f.write_str("it wants to be left alone for a while"),
+            Self::Busy(..) | Self::Paused(_) => f.write_str("it asked for a pause"),
         }
     }
 }

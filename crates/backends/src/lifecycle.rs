@@ -1,6 +1,5 @@
 //! How connections to a backend are opened, kept alive, shared between callers, and closed.
 
-pub(crate) mod backoff;
 pub(crate) mod connector;
 pub(crate) mod per_caller;
 pub(crate) mod probe;

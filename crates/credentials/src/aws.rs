@@ -55,7 +55,7 @@ impl AwsStsSource {
         };
         let (aws_credentials, receipt) =
             self.exchange_context.aws_cache.get(key, self.policy.sts_url.authority(), fetch).await?;
-        let now = self.exchange_context.clock.since_epoch();
+        let now = self.exchange_context.clock.time_of_day().as_duration();
         let headers = sigv4::sign(request, &aws_credentials, &self.policy.region, &self.policy.service, now)?;
         Ok(CredentialHeaders::cached(headers, receipt))
     }

@@ -14,7 +14,9 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::clock::{Clock, DualInstant};
+use vmcp_timing::Clock;
+
+use crate::dual_instant::DualInstant;
 use crate::error::{CredentialError, FetchFailure};
 
 /// The most entries; the least recently used one is evicted.

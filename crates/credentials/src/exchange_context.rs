@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use aws_credential_types::Credentials;
 use http::HeaderValue;
+use vmcp_timing::Clock;
 
 use crate::cache::CredentialCache;
-use crate::clock::Clock;
+
 use crate::token_client::TokenClient;
 
 /// Created once per process and given to every exchanging strategy, so that backends that request the same

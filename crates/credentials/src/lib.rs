@@ -9,7 +9,7 @@
 mod aws;
 mod bearer_source;
 mod cache;
-mod clock;
+mod dual_instant;
 mod error;
 mod exchange_context;
 mod fixed_headers;
@@ -29,7 +29,6 @@ pub use crate::fixed_headers::FixedHeaders;
 pub use crate::token_request::OAuthClient;
 pub use crate::token_url::TokenUrl;
 pub use aws::{AwsStsPolicy, AwsStsSource, RoleMapping, RoleMatch, Roles};
-pub use clock::{Clock, SystemClock};
 pub use error::{CredentialError, PolicyError};
 pub use source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 pub use strategy::Strategy;

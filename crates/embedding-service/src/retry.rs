@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
+use vmcp_timing::Backoff;
 
 use crate::client::{Client, ServiceCall};
 use crate::failure::{FailureKind, ServiceFailure};
 
-/// The delay before the retry when the service specifies none.
+/// The delay before the retry when the service specifies none; jitter makes it shorter.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Sends the request, and retries once after a transient failure. `timeout` bounds both attempts and the delay
@@ -28,7 +29,8 @@ pub(crate) async fn send_with_retry(
         Err(failure) if !failure.is_transient() => return Err(failure),
         Err(failure) => failure,
     };
-    let retry_delay = failure.retry_after.unwrap_or_else(jittered_delay);
+    let retry_delay =
+        failure.retry_after.unwrap_or_else(|| Backoff::new(RETRY_DELAY, RETRY_DELAY).next_delay());
     if Instant::now() + retry_delay >= deadline {
         if failure.retry_after.is_some() {
             failure.text.push_str(&format!(" and asks to come back in {retry_delay:?}"));
@@ -37,12 +39,4 @@ pub(crate) async fn send_with_retry(
     }
     sleep(retry_delay).await;
     timeout_at(deadline, client.send_once(call)).await.map_err(timed_out)?
-}
-
-/// Between half of the delay and the whole delay, so that replicas do not retry at the same moment.
-fn jittered_delay() -> Duration {
-    let mut byte = [0_u8];
-    // Without randomness the delay has no jitter.
-    let share = getrandom::fill(&mut byte).map_or(u32::from(u8::MAX), |()| u32::from(byte[0]));
-    RETRY_DELAY / 2 + RETRY_DELAY / 2 * share / 255
 }

@@ -18,7 +18,7 @@ mod task;
 pub use crate::catalogue::finding::Finding;
 pub use crate::catalogue::listed_names::NameKind;
 pub use crate::catalogue::overview::{CatalogueItem, ItemFilter};
-pub use crate::health::circuit_breaker::{CircuitReport, CircuitState};
+pub use crate::health::circuit_breaker::CircuitReport;
 pub use crate::health::health_checks::{CheckFailure, HealthChecks};
 pub use crate::health::report::{BackendReport, Health};
 pub use exposure::Exposed;

@@ -15,8 +15,9 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RS
 use serde_json::{Value, json};
 use vmcp_domain::Authenticator;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings};
-use vmcp_identity::{ApiKey, BearerAuthenticator, SystemClock, new_api_key};
+use vmcp_identity::{ApiKey, BearerAuthenticator, new_api_key};
 use vmcp_json::Members;
+use vmcp_timing::ManualClock;
 
 const NOW: u64 = 1_800_000_000;
 const ROUNDS: u32 = 200_000;
@@ -53,7 +54,7 @@ fn main() -> Result<(), BoxError> {
     let mut settings = OidcSettings::new(&issuer, AUDIENCE);
     settings.allow_private_addresses = true;
     let policy = OidcPolicy::new(settings).map_err(|flaws| format!("{flaws:?}"))?;
-    let clock = Arc::new(SystemClock::new(|| NOW));
+    let clock = Arc::new(ManualClock::at(std::time::Duration::from_secs(NOW)));
     let authenticator = BearerAuthenticator::new("bench", Some(policy), keys, clock)?;
 
     for (name, sign) in [("RS256", &rsa.1), ("ES256", &curve.1)] {

@@ -10,13 +10,13 @@ use vmcp_domain::{
 
 use crate::api_key::{self, ApiKey, ApiKeys};
 use crate::bearer_token;
-use crate::clock::Clock;
 use crate::fetcher::Fetcher;
 use crate::introspection::{Introspector, IntrospectorParts};
 use crate::jwt::{self, TokenVerifier};
 use crate::key_store::KeyStore;
 use crate::policy::{Introspection, OidcPolicy, SettingError};
 use crate::tls;
+use vmcp_timing::Clock;
 
 /// Why an authenticator cannot be built from these settings.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +96,8 @@ impl BearerAuthenticator {
     ) -> Result<Authentication, Unauthorized> {
         let token = bearer_token::parse(authorization)?;
         if token.starts_with(api_key::KEY_PREFIX) && !self.api_keys.is_empty() {
-            let verified = self.api_keys.verify(token, self.clock.unix_s())?;
-            return Ok(verified.into_admission(self.clock.unix_s(), None));
+            let verified = self.api_keys.verify(token, self.clock.time_of_day().as_secs())?;
+            return Ok(verified.into_admission(self.clock.time_of_day().as_secs(), None));
         }
         let verified = match &self.oidc {
             Some(oidc) if jwt::is_jwt_shaped(token) => oidc.token_verifier.verify(token).await?,
@@ -106,7 +106,7 @@ impl BearerAuthenticator {
             }
             Some(_) | None => return Err(Unauthorized::InvalidToken(InvalidTokenReason::Shape)),
         };
-        Ok(verified.into_admission(self.clock.unix_s(), Some(Secret::new(token))))
+        Ok(verified.into_admission(self.clock.time_of_day().as_secs(), Some(Secret::new(token))))
     }
 }
 

@@ -16,13 +16,13 @@ use vmcp_domain::{InvalidTokenReason, Unauthorized};
 use vmcp_json::Json;
 
 use crate::claims::{self, ClaimsSource};
-use crate::clock::Clock;
 use crate::fetcher::{FetchError, Fetcher, Form};
 use crate::introspection_queue::{IntrospectionQueue, WAITING_MAX};
 use crate::jwt::VerifiedCaller;
 use crate::key_store::KeyStore;
 use crate::policy::{IntrospectionClient, OidcPolicy};
 use crate::token_cache::{self, Digest, Now, TokenCache, Validity};
+use vmcp_timing::Clock;
 
 /// How long an active token is accepted before it is introspected again. A revocation is noticed this late.
 pub(crate) const ACTIVE_TTL: Duration = Duration::from_secs(60);
@@ -117,7 +117,7 @@ impl Introspector {
         let cell = match pending.requests.get(&digest) {
             Some(cell) => Arc::clone(cell),
             None if (pending.requests.len() >= WAITING_MAX && !is_known)
-                || self.clock.uptime() < pending.paused_until =>
+                || self.clock.now().as_duration() < pending.paused_until =>
             {
                 return Err(Unauthorized::Unavailable);
             }
@@ -135,7 +135,7 @@ impl Introspector {
         let Some(_permit) = self.queue.acquire(address, is_known).await else {
             return Err(Unauthorized::Unavailable);
         };
-        if self.clock.uptime() < self.pending.lock().paused_until {
+        if self.clock.now().as_duration() < self.pending.lock().paused_until {
             return Err(Unauthorized::Unavailable);
         }
         self.introspect(token, digest).await
@@ -146,7 +146,7 @@ impl Introspector {
             Ok(document) => document,
             Err(error) => {
                 tracing::warn!(issuer = %self.policy.issuer, %error, "the issuer does not tell about tokens");
-                self.pending.lock().paused_until = self.clock.uptime() + FAILURE_PAUSE;
+                self.pending.lock().paused_until = self.clock.now().as_duration() + FAILURE_PAUSE;
                 return Err(Unauthorized::Unavailable);
             }
         };
@@ -194,7 +194,11 @@ impl Introspector {
     }
 
     fn now(&self) -> Now {
-        Now { uptime: self.clock.uptime(), unix_s: self.clock.unix_s(), generation: 0 }
+        Now {
+            uptime: self.clock.now().as_duration(),
+            unix_s: self.clock.time_of_day().as_secs(),
+            generation: 0,
+        }
     }
 }
 

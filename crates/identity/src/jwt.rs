@@ -12,10 +12,10 @@ use vmcp_domain::{Caller, Identity, InvalidTokenReason, Secret, Unauthorized};
 use vmcp_json::{Json, Members};
 
 use crate::claims::{self, ClaimsSource};
-use crate::clock::Clock;
 use crate::key_store::{IssuerSnapshot, KeyStore};
 use crate::policy::OidcPolicy;
 use crate::token_cache::{self, Now, TokenCache, Validity};
+use vmcp_timing::Clock;
 
 /// The longest time for which a verified token is accepted without another verification.
 const CACHE_TTL_MAX: Duration = Duration::from_secs(300);
@@ -89,7 +89,11 @@ impl TokenVerifier {
     }
 
     fn now(&self, snapshot: &IssuerSnapshot) -> Now {
-        Now { uptime: self.clock.uptime(), unix_s: self.clock.unix_s(), generation: snapshot.generation }
+        Now {
+            uptime: self.clock.now().as_duration(),
+            unix_s: self.clock.time_of_day().as_secs(),
+            generation: snapshot.generation,
+        }
     }
 }
 

@@ -18,11 +18,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use vmcp_domain::Unauthorized;
 
-use crate::clock::Clock;
 use crate::discovery::{self, Metadata};
 use crate::fetcher::{FetchError, Fetcher};
 use crate::key_set::KeySet;
 use crate::policy::{Introspection, OidcPolicy};
+use vmcp_timing::Clock;
 
 /// Keys up to this age are used without a refresh.
 const FRESH_AGE_MAX: Duration = Duration::from_secs(240);
@@ -126,7 +126,7 @@ impl KeyStore {
 
 impl KeyStoreInner {
     fn age(&self, snapshot: &IssuerSnapshot) -> Duration {
-        self.clock.uptime().saturating_sub(snapshot.fetched_at)
+        self.clock.now().as_duration().saturating_sub(snapshot.fetched_at)
     }
 
     /// Waits for the running refresh. Without one it starts a refresh, unless the last one for this reason
@@ -144,7 +144,7 @@ impl KeyStoreInner {
         reason: RefreshReason,
         interval_min: Duration,
     ) -> Option<watch::Receiver<()>> {
-        let now = self.clock.uptime();
+        let now = self.clock.now().as_duration();
         let mut refresh_state = self.refresh_state.lock();
         if let Some(running) = &refresh_state.running {
             return Some(running.clone());
@@ -187,7 +187,7 @@ impl KeyStoreInner {
             None => 0,
         };
         tracing::debug!(issuer = %self.policy.issuer, keys = keys.len(), generation, "signing keys fetched");
-        let fetched = self.clock.uptime();
+        let fetched = self.clock.now().as_duration();
         self.current.store(Some(Arc::new(IssuerSnapshot {
             keys,
             metadata,

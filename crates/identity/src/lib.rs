@@ -8,7 +8,6 @@ mod api_key;
 mod authenticator;
 mod bearer_token;
 mod claims;
-mod clock;
 mod discovery;
 mod fetcher;
 mod introspection;
@@ -24,4 +23,3 @@ mod token_cache;
 
 pub use self::api_key::{API_KEY_ISSUER, ApiKey, NewApiKey, hash_api_key, new_api_key};
 pub use self::authenticator::{BearerAuthenticator, SetupError};
-pub use self::clock::{Clock, SystemClock};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use vmcp_timing::Backoff;
 
 use crate::corpus::Corpus;
 use crate::embed::{EmbedError, Embedder, Embeddings, Purpose};
@@ -105,19 +106,18 @@ enum Progress {
 
 impl Worker {
     async fn run(mut self) {
-        let mut retry_delay = RETRY_DELAY_MIN;
+        let mut backoff = Backoff::new(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
         loop {
             let snapshot = self.snapshots.borrow_and_update().clone();
             let wait = match self.embed_missing(&snapshot).await {
                 Ok(Progress::Restart) => continue,
                 Ok(Progress::Complete) => {
-                    retry_delay = RETRY_DELAY_MIN;
+                    backoff.reset();
                     None
                 }
                 Err(error) => {
-                    tracing::warn!(%error, again_in = ?retry_delay, "vectors of tools are missing; words alone are compared for these");
-                    let wait = retry_delay;
-                    retry_delay = (retry_delay * 2).min(RETRY_DELAY_MAX);
+                    let wait = backoff.next_delay();
+                    tracing::warn!(%error, again_in = ?wait, "vectors of tools are missing; words alone are compared for these");
                     Some(wait)
                 }
             };

@@ -16,8 +16,9 @@ use vmcp_ratelimit::lease::{LEASE, LeasePlan, Leases};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{AdmitOutcome, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock};
+use vmcp_ratelimit::{AdmitOutcome, MemoryStore, Pattern, Plan, Planner, Rate};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
+use vmcp_timing::SystemClock;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ahash::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use vmcp_ratelimit::{AdmitRequest, Level, Micros, Rate, RemoteBucket, RemoteVerdict, policy::Mode};
+use vmcp_ratelimit::{AdmitRequest, Level, Rate, RemoteBucket, RemoteVerdict, policy::Mode};
+use vmcp_timing::Micros;
 
 use crate::script::AdmitGrant;
 

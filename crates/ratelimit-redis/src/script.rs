@@ -12,9 +12,10 @@ use std::time::Duration;
 use redis::Cmd;
 use smallvec::SmallVec;
 use vmcp_ratelimit::{
-    Adjustment, AdmitRequest, BLOCK_COUNT_MAX, BLOCK_DURATION_MAX, COST_OF_ANY_CALL, LegacyKeys, Micros,
+    Adjustment, AdmitRequest, BLOCK_COUNT_MAX, BLOCK_DURATION_MAX, COST_OF_ANY_CALL, LegacyKeys,
     RemoteBucket, TakeRequest, policy::Mode,
 };
+use vmcp_timing::Micros;
 
 pub use crate::script::reply::{AdmitGrant, read_take_grant};
 pub use slots::{read_acquire, read_counts};

@@ -12,9 +12,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vmcp_domain::BoxFuture;
 use vmcp_ratelimit::{
-    Adjustment, AdmitRequest, Blocks, Clock as _, Micros, RemoteBucket, RemoteStore, RemoteVerdict,
-    StoreFailure, SystemClock, TakeGrant, TakeRequest,
+    Adjustment, AdmitRequest, Blocks, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, TakeGrant,
+    TakeRequest,
 };
+use vmcp_timing::{Clock as _, Micros, SystemClock};
 
 use crate::coalescer::{AdmitResult, Coalescer, Role};
 use crate::policy::RedisPolicy;

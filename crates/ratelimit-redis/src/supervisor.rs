@@ -9,6 +9,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{Instant, sleep, timeout};
 use vmcp_ratelimit::StoreFailure;
+use vmcp_timing::Backoff;
 
 use crate::connection::{CONNECT_MAX, ClassifiedError, ServerConnection};
 use crate::inspect;
@@ -30,13 +31,13 @@ const INSPECT_EVERY_HEARTBEATS: u32 = 10;
 /// Keeps the connection until the task is aborted.
 pub(crate) async fn run(server: Arc<Server>) {
     let replica = generate_replica_id();
-    let mut pause = RECONNECT_PAUSES.0;
+    let mut backoff = Backoff::new(RECONNECT_PAUSES.0, RECONNECT_PAUSES.1);
     for generation in 1.. {
         match connect(&server, generation, &replica).await {
             Ok(connection) => {
                 server.set_state(ConnectionState::Up(connection.clone()));
                 tracing::info!("the shared rate limit store answers");
-                pause = RECONNECT_PAUSES.0;
+                backoff.reset();
                 inspect_server(&server, &connection).await;
                 monitor(&server, &connection, &replica).await;
                 server.set_state(ConnectionState::Connecting);
@@ -52,8 +53,7 @@ pub(crate) async fn run(server: Arc<Server>) {
                 server.set_state(ConnectionState::Down(failure));
             }
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(RECONNECT_PAUSES.1);
+        sleep(backoff.next_delay()).await;
     }
 }
 

@@ -22,9 +22,8 @@ use vmcp_json::Members;
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{
-    AdmitOutcome, LevelStorage, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock, UserKey,
-};
+use vmcp_ratelimit::{AdmitOutcome, LevelStorage, MemoryStore, Pattern, Plan, Planner, Rate, UserKey};
+use vmcp_timing::SystemClock;
 
 const ROUNDS: usize = 15;
 const PLENTY: u64 = 1_000_000;

@@ -23,7 +23,6 @@ use crate::bucket::low_bucket::LowBucket;
 use crate::bucket::memory_store::{AdmitOutcome, MemoryStore, Receipt};
 use crate::bucket::saved_levels::{SavedLevels, Secrets, fresh_secrets, hashers};
 use crate::bucket::user_table::UserKey;
-use crate::clock::{Clock, Micros};
 use crate::limiter::inspect::top_callers::TopCallers;
 use crate::limiter::observer::Observer;
 use crate::plan::policy::Method;
@@ -36,6 +35,7 @@ use crate::shared::lease::{LeasePayment, Leases};
 use crate::shared::slots::{SharedSlots, SlotGuard};
 use crate::shared::store::{AdmitRequest, OnStoreFailure, RemoteStore, RemoteVerdict, SharedUser};
 use crate::task_spawner::TaskSpawner;
+use vmcp_timing::{Clock, Micros};
 
 use crate::limiter::admission::fallback_admission::FallbackCharge;
 use crate::limiter::admission::refusal::rate_limited_error;

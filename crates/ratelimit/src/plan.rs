@@ -24,7 +24,6 @@ use crate::bucket::calendar::{Calendar, Period};
 use crate::bucket::decide::BucketSnapshot;
 use crate::bucket::rate::{BucketState, Rate};
 use crate::bucket::user_table::UserKey;
-use crate::clock::{Clock, Micros};
 use crate::plan::policy::{Method, Mode};
 pub use crate::plan::variation::{
     BucketValue, BucketValues, OverriddenLimit, RequiredValue, Variation, VariationInputs,
@@ -33,6 +32,7 @@ pub use costs::{Costs, RulePrice};
 pub(crate) use costs::{Settlement, UNPAYABLE};
 pub use planner::Planner;
 pub(crate) use planner::SavedDefinition;
+use vmcp_timing::{Clock, Micros};
 
 /// Identifies one bucket definition for the lifetime of the process: the same rule on the same tool always
 /// has the same identifier.

@@ -21,9 +21,9 @@ use crate::bucket::decide::BucketSnapshot;
 use crate::bucket::memory_store::MemoryStore;
 use crate::bucket::rate::{Level, Rate};
 use crate::bucket::user_table::UserKey;
-use crate::clock::{Clock, Micros};
 use crate::plan::Plan;
 use crate::plan::policy::{Mode, WaitBounds};
+use vmcp_timing::{Clock, Micros};
 
 use crate::queue::fair_queue::Ticket;
 pub(crate) use crate::queue::scheduler::Needs;

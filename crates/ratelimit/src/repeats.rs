@@ -14,8 +14,8 @@ use vmcp_domain::{
     accounting_address, forward,
 };
 
-use crate::clock::{Clock, Micros};
 use crate::plan::pattern::Pattern;
+use vmcp_timing::{Clock, Micros};
 
 /// The largest number of different calls that are tracked. Beyond it further calls pass uncounted.
 const CALLS_MAX: usize = 100_000;

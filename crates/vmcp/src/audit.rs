@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmcp_domain::{CallContext, CallOrigin};
-use vmcp_ratelimit::Clock;
+use vmcp_timing::Clock;
 
 use crate::config::AuditSettings;
 use crate::metrics::AuditCounters;

@@ -1,10 +1,9 @@
-//! What the gateway reads from the process and the operating system: environment variables, the user, and the
-//! time of day. No other module of the product reads the environment or the time of day.
+//! What the gateway reads from the process and the operating system: environment variables and the user.
+//! No other module of the product reads the environment.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use vmcp_backends::adopt_orphans;
 use vmcp_backends::policy::ProcessPolicy;
@@ -66,15 +65,4 @@ pub fn user() -> String {
     environment("USER")
         .or_else(|| environment("LOGNAME"))
         .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
-}
-
-/// The time of day. Tokens and keys carry it as their expiry, and signatures as the time of signing.
-pub(crate) fn wall_time() -> SystemTime {
-    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
-    SystemTime::now()
-}
-
-/// The time of day in seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
-    wall_time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -20,7 +20,8 @@ use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge, StopSignals};
 use vmcp_federation::{Federation, NameKind};
 use vmcp_optimizer::{Optimizer, VIRTUAL_NAMES};
-use vmcp_ratelimit::{Clock, Limiter, Observer, SystemClock};
+use vmcp_ratelimit::{Limiter, Observer};
+use vmcp_timing::{Clock, SystemClock};
 
 use crate::audit::{Audit, CapturingObserver, Output};
 use crate::auth_metrics::CountedAuthenticator;

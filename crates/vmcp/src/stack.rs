@@ -8,9 +8,9 @@ use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
 use vmcp_ratelimit::{
-    Limiter, LimitsResource, LoopBreaker, LoopPolicy, MethodsRateLimited, RateLimited, SystemClock,
-    VirtualRateLimited,
+    Limiter, LimitsResource, LoopBreaker, LoopPolicy, MethodsRateLimited, RateLimited, VirtualRateLimited,
 };
+use vmcp_timing::SystemClock;
 
 use crate::audit::{Audit, AuditedCalls, AuditedRequests};
 use crate::metrics::Metrics;

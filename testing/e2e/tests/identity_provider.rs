@@ -17,9 +17,10 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use vmcp_domain::{Authenticator, Caller, Identity};
 use vmcp_e2e::identity::{Format, GATEWAY, IdentityProvider};
+use vmcp_identity::BearerAuthenticator;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret};
-use vmcp_identity::{BearerAuthenticator, Clock};
 use vmcp_json::Json;
+use vmcp_timing::{Clock, Micros, SystemClock};
 
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
 const KEYS: &str = "/jwks";
@@ -30,17 +31,12 @@ const INTROSPECTION: &str = "/token/introspection";
 struct AheadClock(AtomicU64);
 
 impl Clock for AheadClock {
-    fn unix_s(&self) -> u64 {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "a real provider's tokens are held against the real time"
-        )]
-        let now = std::time::SystemTime::now();
-        now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+    fn now(&self) -> Micros {
+        Duration::from_secs(self.0.load(Ordering::SeqCst)).into()
     }
 
-    fn uptime(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    fn time_of_day(&self) -> Micros {
+        SystemClock::start().time_of_day()
     }
 }
 

@@ -26,12 +26,14 @@ const NOT_IN_DOMAIN: [&str; 10] = [
 
 /// The crates below all others. Each crate may depend on them, except where
 /// [`allowed_dependencies`] says [`AllowedDependencies::OnlyThese`].
-const FOUNDATION: [&str; 2] = ["vmcp-domain", "vmcp-json"];
+const FOUNDATION: [&str; 3] = ["vmcp-domain", "vmcp-json", "vmcp-timing"];
 
 /// The workspace crates that a crate may depend on. A crate without an entry is a layer.
 fn allowed_dependencies(from: &str) -> AllowedDependencies {
     match from {
-        "vmcp-json" | "vmcp-expression" | "vmcp-fixtures" => AllowedDependencies::OnlyThese(&[]),
+        "vmcp-json" | "vmcp-timing" | "vmcp-expression" | "vmcp-fixtures" => {
+            AllowedDependencies::OnlyThese(&[])
+        }
         "vmcp-domain" => AllowedDependencies::OnlyThese(&["vmcp-json"]),
         "vmcp-edge" => AllowedDependencies::Only(&["vmcp-wire"]),
         // Credentials are added to each request when it is sent. Fetching them needs no transport towards

@@ -10,6 +10,7 @@ use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use vmcp_domain::{BackendEvent, BackendUri, BoxFuture};
+use vmcp_timing::Backoff;
 use vmcp_wire::client::{ServerCapability, read_notification};
 use vmcp_wire::jsonrpc::Message;
 use vmcp_wire::method;
@@ -24,8 +25,9 @@ use crate::failure::{Failure, FailureClass};
 use crate::http::client::{ContentKind, content_kind};
 use crate::http::endpoint::Endpoint;
 use crate::http::response_reader::{EventReader, for_each_message};
-use crate::lifecycle::backoff::Backoff;
 
+/// The first and the longest delay between attempts to open a background stream.
+const REOPEN_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// A stream that was open this long resets the back-off.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Minimum delay before a stream is opened again.
@@ -49,7 +51,7 @@ pub(crate) enum ListenState {
 /// Keeps the GET stream of versions with sessions open until the connection closes, or until the backend
 /// declines it.
 pub(crate) async fn run_get_stream(connection: Arc<Connection>, endpoint: Arc<Endpoint>) {
-    let mut backoff = Backoff::for_streams();
+    let mut backoff = Backoff::new(REOPEN_DELAYS.0, REOPEN_DELAYS.1);
     let (mut last_event_id, mut was_open) = (None, false);
     loop {
         let opened = Instant::now();
@@ -132,7 +134,7 @@ pub(crate) async fn run_listen_stream(
     event_sender: Arc<EventSender>,
     mut subscriptions: watch::Receiver<ResourceSubscriptions>,
 ) {
-    let mut backoff = Backoff::for_streams();
+    let mut backoff = Backoff::new(REOPEN_DELAYS.0, REOPEN_DELAYS.1);
     let mut gap = false;
     loop {
         let resources = Arc::clone(&subscriptions.borrow_and_update());

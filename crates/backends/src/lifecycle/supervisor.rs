@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{BackendEvent, BackendId, CallerScope, Error, StartupProgress};
+use vmcp_timing::Backoff;
 
 use crate::ClientInfo;
 use crate::connection::Connection;
@@ -21,7 +22,6 @@ use crate::failure::{Failure, FailureClass};
 use crate::http::client::HttpClient;
 use crate::http::request_credentials::{AuthenticatedCaller, RequestCredentials};
 use crate::http::retry_after::RetryAfter;
-use crate::lifecycle::backoff::Backoff;
 use crate::lifecycle::connector::Connector;
 use crate::lifecycle::per_caller::ProcessSlots;
 pub(crate) use crate::lifecycle::readiness::wait_until_ready;
@@ -31,6 +31,8 @@ use crate::policy::{BackendPolicy, ProcessPolicy};
 use crate::sync::UnpoisonedMutex;
 use crate::transport::startup_activity::StartupActivity;
 
+/// The first and the longest delay between attempts to connect.
+const CONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// A connection that lasted this long is reopened at once and resets the back-off.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// A connection that lasted this long and was forgotten by its backend is reopened at once.
@@ -324,7 +326,7 @@ impl SupervisedConnection {
 /// Keeps the backend connected until `stop` is cancelled.
 pub(crate) async fn run(supervised: Arc<SupervisedConnection>) {
     let mut connector = Connector::new(Arc::clone(&supervised));
-    let mut backoff = Backoff::for_connecting();
+    let mut backoff = Backoff::new(CONNECT_DELAYS.0, CONNECT_DELAYS.1);
     let mut attempt = 0;
     loop {
         let connected = tokio::select! {

@@ -59,7 +59,7 @@ pub(crate) async fn assume_role(
         ],
     );
     // Read before the request: a slow response must not make the keys look younger than they are.
-    let now = exchange_context.clock.since_epoch();
+    let now = exchange_context.clock.time_of_day().as_duration();
     let reply = exchange_context.client.post(&policy.sts_url, form, None).await?;
     if reply.status != StatusCode::OK {
         return Err(classify_error(&policy.sts_url, &reply));

@@ -1,30 +1,11 @@
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use tokio::sync::{Notify, Semaphore};
+use vmcp_timing::{ManualClock, Micros};
 
 use super::*;
-
-/// The monotonic clock in microseconds, and the wall clock's lead in seconds.
-#[derive(Default)]
-struct ManualClock(AtomicU64, AtomicU64);
-
-impl ManualClock {
-    fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn elapsed(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::SeqCst))
-    }
-
-    fn since_epoch(&self) -> Duration {
-        self.elapsed() + Duration::from_secs(self.1.load(Ordering::SeqCst))
-    }
-}
 
 /// A cache whose values are the numbers of their exchanges.
 struct TestCache {
@@ -82,7 +63,7 @@ async fn ten_users_with_a_thousand_calls_each_make_260_exchanges() {
         for user in 0..10 {
             harness.get(user, seconds(300)).await;
         }
-        harness.clock.advance(Duration::from_secs(7));
+        harness.clock.advance(Micros::from(Duration::from_secs(7)).0);
     }
     assert_eq!(harness.count(), 260);
 }
@@ -101,7 +82,7 @@ proptest! {
             let mut ends = std::collections::HashMap::new();
             let (mut now, mut expected) = (0_u64, 0);
             for (user, wait, lifetime) in calls {
-                harness.clock.advance(Duration::from_secs(wait));
+                harness.clock.advance(Micros::from(Duration::from_secs(wait)).0);
                 now += wait * 1000;
                 if ends.get(&user).is_none_or(|end| now >= *end) {
                     expected += 1;
@@ -166,10 +147,10 @@ async fn an_answer_of_no_is_remembered_for_a_second() {
         harness.fetch(1, async move { Err(FetchFailure { is_cacheable: true, ..failure }) })
     };
     let first = refuse().await.unwrap_err();
-    harness.clock.advance(Duration::from_millis(999));
+    harness.clock.advance(Micros::from(Duration::from_millis(999)).0);
     assert_eq!(refuse().await.unwrap_err(), first);
     assert_eq!(harness.count(), 1);
-    harness.clock.advance(Duration::from_millis(1));
+    harness.clock.advance(Micros::from(Duration::from_millis(1)).0);
     assert_eq!(harness.get(1, seconds(300)).await.0, 1);
 }
 
@@ -235,17 +216,17 @@ async fn a_life_is_counted_from_departure_and_bounded() {
     let harness = TestCache::new();
     let clock = Arc::clone(&harness.clock);
     let slow = harness.fetch(1, async move {
-        clock.advance(Duration::from_secs(9));
+        clock.advance(Micros::from(Duration::from_secs(9)).0);
         Ok(seconds(100))
     });
     slow.await.unwrap();
-    harness.clock.advance(Duration::from_secs(80));
+    harness.clock.advance(Micros::from(Duration::from_secs(80)).0);
     assert_eq!(harness.get(1, seconds(100)).await.0, 0);
-    harness.clock.advance(Duration::from_secs(1));
+    harness.clock.advance(Micros::from(Duration::from_secs(1)).0);
     assert_eq!(harness.get(1, Some(Duration::MAX)).await.0, 1);
-    harness.clock.advance(Duration::from_hours(24) - Duration::from_secs(61));
+    harness.clock.advance(Micros::from(Duration::from_hours(24) - Duration::from_secs(61)).0);
     assert_eq!(harness.get(1, seconds(1)).await.0, 1);
-    harness.clock.advance(Duration::from_secs(1));
+    harness.clock.advance(Micros::from(Duration::from_secs(1)).0);
     assert_eq!(harness.get(1, seconds(1)).await.0, 2);
 }
 
@@ -311,7 +292,7 @@ async fn a_refused_credential_is_dropped_once() {
     // The backend rejects the new one too, so further exchanges would not help.
     assert!(!harness.cache.invalidate(&second));
     assert_eq!(harness.get(1, seconds(3600)).await, (1, second));
-    harness.clock.advance(REPLACEMENT_AGE_MIN);
+    harness.clock.advance(Micros::from(REPLACEMENT_AGE_MIN).0);
     assert!(harness.cache.invalidate(&second));
     assert_eq!(harness.get(1, seconds(3600)).await.0, 2);
     assert_eq!(harness.count(), 3);
@@ -334,11 +315,11 @@ async fn a_credential_ends_by_the_time_of_day_too() {
     let hour = Some(Duration::from_hours(1));
     assert_eq!(harness.get(1, hour).await.0, 0);
     // Suspended for two hours: the monotonic clock stopped.
-    harness.clock.1.store(7200, Ordering::SeqCst);
+    harness.clock.set_lead(Duration::from_secs(7200));
     assert_eq!(harness.get(1, hour).await.0, 1);
     // The time of day is set back: the monotonic clock still counts.
-    harness.clock.1.store(0, Ordering::SeqCst);
+    harness.clock.set_lead(Duration::from_secs(0));
     assert_eq!(harness.get(1, hour).await.0, 1);
-    harness.clock.advance(Duration::from_hours(1));
+    harness.clock.advance(Micros::from(Duration::from_hours(1)).0);
     assert_eq!(harness.get(1, hour).await.0, 2);
 }

@@ -99,7 +99,7 @@ async fn keys_are_kept_until_shortly_before_their_end() {
     let source = source(&web, &exchanges);
     let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
     for (wait, expected) in [(0, 1), (3539, 1), (1, 2), (3539, 2), (1, 3)] {
-        clock.advance(wait);
+        clock.advance_secs(wait);
         apply_credentials(&source, Some(&ann)).await.unwrap();
         assert_eq!(web.count(), expected, "after {wait} more seconds");
     }
@@ -115,7 +115,7 @@ async fn a_clock_that_is_behind_does_not_keep_keys_longer_than_asked_for() {
     let source = source(&web, &exchanges);
     let ann = TestCaller::new("ann", r#"{"groups":["users"]}"#);
     apply_credentials(&source, Some(&ann)).await.unwrap();
-    clock.advance(3540);
+    clock.advance_secs(3540);
     apply_credentials(&source, Some(&ann)).await.unwrap();
     assert_eq!(web.count(), 2);
 }

@@ -92,7 +92,7 @@ async fn ten_users_with_a_thousand_calls_each_make_260_requests() {
         for caller in &callers {
             apply_credentials(&source, Some(caller)).await.unwrap();
         }
-        clock.advance(7);
+        clock.advance_secs(7);
     }
     assert_eq!(web.count(), 260);
     let mut asked: Vec<String> =

@@ -152,7 +152,7 @@ async fn huge_lives_are_bounded_and_short_ones_not_kept() {
     for expected in ["t0", "t1", "t2"] {
         assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), expected);
         assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), expected);
-        clock.advance(24 * 3600);
+        clock.advance_secs(24 * 3600);
     }
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "t3");
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "t4");
@@ -169,7 +169,7 @@ async fn a_refusal_is_remembered_for_a_second_and_an_outage_is_not() {
             apply_credentials(&source, Some(&ann)).await.unwrap_err();
         }
         assert_eq!(web.count(), expected, "{status}");
-        clock.advance(1);
+        clock.advance_secs(1);
         apply_credentials(&source, Some(&ann)).await.unwrap_err();
         assert_eq!(web.count(), expected + 1, "{status}");
     }

@@ -12,42 +12,23 @@ mod web;
 mod xaa;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 use vmcp_credentials::{
-    Clock, CredentialError, CredentialHeaders, CredentialSource, ExchangeContext, RequestView, Secret,
-    Subject, TokenExchangePolicy, TokenUrl,
+    CredentialError, CredentialHeaders, CredentialSource, ExchangeContext, RequestView, Secret, Subject,
+    TokenExchangePolicy, TokenUrl,
 };
 use vmcp_domain::Identity;
 use vmcp_json::Json;
+use vmcp_timing::ManualClock;
 
 use crate::web::{HttpReply, ReceivedForm, ScriptedServer};
 
-/// A clock that starts at 2026-01-01T00:00:00Z and moves only when it is advanced.
-#[derive(Default)]
-pub(crate) struct ManualClock(AtomicU64);
-
-impl ManualClock {
-    pub(crate) fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn elapsed(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::SeqCst))
-    }
-
-    fn since_epoch(&self) -> Duration {
-        Duration::from_secs(1_767_225_600) + self.elapsed()
-    }
-}
-
 pub(crate) fn exchange_context() -> (Arc<ManualClock>, Arc<ExchangeContext>) {
-    let clock = Arc::new(ManualClock::default());
+    // 2026-01-01T00:00:00Z.
+    let clock = Arc::new(ManualClock::at(Duration::from_secs(1_767_225_600)));
     let exchange_context = ExchangeContext::new(Arc::<ManualClock>::clone(&clock)).unwrap();
     (clock, exchange_context)
 }

@@ -103,7 +103,7 @@ async fn the_id_token_becomes_an_assertion_and_that_a_token() {
     );
     // Each server receives its own client only.
     assert_ne!(first[0].headers["authorization"], second[0].headers["authorization"]);
-    clock.advance(541);
+    clock.advance_secs(541);
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "target-token-1");
     assert_eq!((idp.count(), target.count()), (2, 2));
 }

@@ -48,16 +48,16 @@ async fn rests_double_to_a_minute_and_start_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_at_a_time_finds_out() {
+async fn one_trial_at_a_time() {
     let breaker = Breaker::new();
     for _ in 0..3 {
         fail(&breaker);
     }
-    advance(BACKOFF_MIN).await;
+    advance(POLICY.open_min).await;
     let trial = breaker.admit().unwrap();
-    assert!(breaker.admit().unwrap_err().contains("finding out"));
+    assert!(breaker.admit().unwrap_err().contains("half open"));
     drop(trial);
-    let trial = breaker.admit().expect("one that was given up makes room");
+    let trial = breaker.admit().expect("a dropped trial allows the next");
     trial.record_success();
     assert!(breaker.admit().is_ok());
 }
@@ -69,7 +69,7 @@ async fn failures_that_were_under_way_do_not_lengthen_the_rest() {
     for turn in under_way {
         turn.record_failure("late", None);
     }
-    assert_eq!(rest(&breaker).await, BACKOFF_MIN);
+    assert_eq!(rest(&breaker).await, POLICY.open_min);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,7 @@ async fn a_service_that_asks_to_be_left_alone_is() {
     breaker.admit().unwrap().record_failure("status 429", Some(Duration::from_secs(20)));
     assert_eq!(rest(&breaker).await, Duration::from_secs(20));
     breaker.admit().unwrap().record_failure("status 429", Some(Duration::from_secs(86_400)));
-    assert_eq!(rest(&breaker).await, BACKOFF_MAX, "a day is not believed");
+    assert_eq!(rest(&breaker).await, POLICY.open_max, "a day is not believed");
     breaker.admit().unwrap().record_success();
     assert!(breaker.admit().is_ok());
 }

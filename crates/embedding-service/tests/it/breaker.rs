@@ -33,16 +33,16 @@ async fn three_failures_in_a_row_spare_callers_the_wait_until_it_is_back() {
     assert_eq!(web.posts().len(), 3);
     for purpose in [Purpose::Query, Purpose::Document] {
         let error = failure(&service, purpose).await;
-        assert!(matches!(&error, EmbedError::Unavailable(text) if text.contains("left alone")), "{error}");
+        assert!(matches!(&error, EmbedError::Unavailable(text) if text.contains("circuit open")), "{error}");
         assert!(error.to_string().contains("500 Internal Server Error"), "{error}");
     }
     assert_eq!(web.posts().len(), 3, "nobody asked");
 
     time.pass(Duration::from_secs(1)).await;
-    assert!(!unavailable(&service).await.contains("left alone"));
+    assert!(!unavailable(&service).await.contains("circuit open"));
     assert_eq!(web.posts().len(), 4);
     time.pass(Duration::from_secs(1)).await;
-    assert!(unavailable(&service).await.contains("left alone"), "the second rest is longer");
+    assert!(unavailable(&service).await.contains("circuit open"), "the second rest is longer");
     assert_eq!(web.posts().len(), 4);
 
     turn.store(200, Ordering::SeqCst);
@@ -66,7 +66,7 @@ async fn a_wrong_key_is_not_shown_forever() {
         refused(&service).await;
     }
     let text = unavailable(&service).await;
-    assert!(text.contains("left alone") && text.contains("401 Unauthorized"), "{text}");
+    assert!(text.contains("circuit open") && text.contains("401 Unauthorized"), "{text}");
     assert_eq!(web.posts().len(), 3);
 }
 
@@ -91,7 +91,7 @@ async fn a_service_that_asks_to_be_left_alone_is() {
     unavailable(&service).await;
     turn.store(200, Ordering::SeqCst);
     time.pass(Duration::from_secs(30)).await;
-    assert!(unavailable(&service).await.contains("left alone"));
+    assert!(unavailable(&service).await.contains("circuit open"));
     assert_eq!(web.posts().len(), 1);
     time.pass(Duration::from_secs(10)).await;
     service.embed(Purpose::Document, &texts(&["a"])).await.unwrap();

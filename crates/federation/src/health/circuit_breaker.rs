@@ -7,11 +7,11 @@
 //! whose own process fails therefore does not open the circuit for other callers.
 
 use std::collections::HashMap;
-use std::mem::Discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 use vmcp_domain::{BackendId, CallerScope, Error, IsolationScope};
+use vmcp_timing::{Circuit, CircuitPermit, CircuitPolicy, CircuitState};
 
 use crate::policy::BreakerPolicy;
 
@@ -24,19 +24,8 @@ const CALLER_CIRCUITS_MAX: usize = 4096;
 pub(crate) struct CircuitBreaker {
     /// Named in the log.
     backend: BackendId,
-    policy: BreakerPolicy,
+    policy: CircuitPolicy,
     circuits: Mutex<Circuits>,
-}
-
-/// Whether a circuit lets calls through to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CircuitState {
-    /// Calls are let through.
-    Closed,
-    /// Calls are refused.
-    Open,
-    /// The next call is let through as a trial, or a trial call is in flight and other calls are refused.
-    HalfOpen,
 }
 
 /// The state of a backend's shared circuit, for operators.
@@ -61,61 +50,21 @@ struct Circuits {
     by_caller: HashMap<CallerScope, (Circuit, Instant)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Circuit {
-    /// Calls are let through. The circuit becomes `Open` when the number of consecutive failures reaches the
-    /// threshold.
-    Closed { failures: u32 },
-    /// Calls are refused. The circuit becomes `HalfOpen` with the first call from `until` on.
-    Open { until: Instant },
-    /// One trial call is in flight and others are refused. The circuit becomes `Closed` when the call
-    /// succeeds and `Open` when it fails or is dropped.
-    HalfOpen,
-}
-
 /// The permission to make one call. [`CallPermit::finish`] records the outcome. A dropped permit records that
 /// the call had no outcome.
 #[derive(Debug)]
 pub(crate) struct CallPermit<'a> {
     breaker: &'a CircuitBreaker,
     scope: IsolationScope,
+    permits: Permits,
     is_finished: bool,
 }
 
-impl Circuit {
-    const CLOSED: Self = Self::Closed { failures: 0 };
-
-    fn can_call(self, now: Instant) -> bool {
-        match self {
-            Self::Closed { .. } => true,
-            Self::Open { until } => now >= until,
-            Self::HalfOpen => false,
-        }
-    }
-
-    /// Records that a call is let through. If the circuit was open, this call is the trial.
-    fn admit(&mut self) {
-        if matches!(self, Self::Open { .. }) {
-            *self = Self::HalfOpen;
-        }
-    }
-
-    /// Records whether a call has failed. `None` means that the call says nothing about the backend.
-    fn record(&mut self, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
-        let reopened = Self::Open { until: now + policy.timeout };
-        *self = match (*self, failed) {
-            (Self::HalfOpen, Some(true)) => reopened,
-            // A dropped trial call says nothing, so the circuit opens without a delay and the next call is
-            // the trial.
-            (Self::HalfOpen, None) => Self::Open { until: now },
-            (Self::Closed { failures }, Some(true)) if failures + 1 >= policy.failure_threshold => reopened,
-            (Self::Closed { failures }, Some(true)) => Self::Closed { failures: failures + 1 },
-            (Self::Closed { .. } | Self::HalfOpen, Some(false)) => Self::CLOSED,
-            // An open circuit ignores calls that began before it opened. A closed one ignores outcomes that
-            // say nothing.
-            (unchanged @ (Self::Closed { .. } | Self::Open { .. }), _) => unchanged,
-        };
-    }
+/// The permits of one call: by the shared circuit, and by the circuit of its caller.
+#[derive(Clone, Copy, Debug)]
+struct Permits {
+    shared: CircuitPermit,
+    caller: CircuitPermit,
 }
 
 impl Circuits {
@@ -126,19 +75,27 @@ impl Circuits {
         }
     }
 
-    fn record(&mut self, scope: IsolationScope, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
-        let before = std::mem::discriminant(&self.shared);
+    fn record(
+        &mut self,
+        call: (IsolationScope, Permits),
+        failed: Option<bool>,
+        policy: &CircuitPolicy,
+        now: Instant,
+    ) {
+        let (scope, permits) = call;
+        let before = self.shared.state_as_recorded();
         let IsolationScope::Caller(scope) = scope else {
-            self.shared.record(failed, policy, now);
+            self.shared.record(permits.shared, failed, policy, now.into_std());
             return self.record_change(before, now);
         };
-        self.shared.record(self.shared_outcome(scope, failed), policy, now);
+        let shared_outcome = self.shared_outcome(scope, failed);
+        self.shared.record(permits.shared, shared_outcome, policy, now.into_std());
         self.record_change(before, now);
         if failed == Some(true) {
             self.last_counted = Some(scope);
         }
         if let Some((circuit, failed_at)) = self.by_caller.get_mut(&scope) {
-            circuit.record(failed, policy, now);
+            circuit.record(permits.caller, failed, policy, now.into_std());
             if *circuit == Circuit::CLOSED {
                 self.by_caller.remove(&scope);
             } else if failed == Some(true) {
@@ -149,13 +106,13 @@ impl Circuits {
                 self.evict_oldest();
             }
             let mut circuit = Circuit::CLOSED;
-            circuit.record(failed, policy, now);
+            circuit.record(permits.caller, failed, policy, now.into_std());
             self.by_caller.insert(scope, (circuit, now));
         }
     }
 
-    fn record_change(&mut self, before: Discriminant<Circuit>, now: Instant) {
-        if std::mem::discriminant(&self.shared) != before {
+    fn record_change(&mut self, before: CircuitState, now: Instant) {
+        if self.shared.state_as_recorded() != before {
             self.changed_at = Some(now);
         }
     }
@@ -173,11 +130,11 @@ impl Circuits {
     /// What the outcome of a caller's call says about the backend as a whole. `None` when it says nothing.
     fn shared_outcome(&self, scope: CallerScope, failed: Option<bool>) -> Option<bool> {
         let fails_again = failed == Some(true)
-            && match self.shared {
-                Circuit::Closed { .. } => self.last_counted == Some(scope),
+            && match self.shared.state_as_recorded() {
+                CircuitState::Closed => self.last_counted == Some(scope),
                 // A caller whose own calls have failed already must not decide the trial of the shared
                 // circuit.
-                Circuit::Open { .. } | Circuit::HalfOpen => self.by_caller.contains_key(&scope),
+                CircuitState::Open | CircuitState::HalfOpen => self.by_caller.contains_key(&scope),
             };
         if fails_again { None } else { failed }
     }
@@ -185,6 +142,8 @@ impl Circuits {
 
 impl CircuitBreaker {
     pub(crate) fn new(backend: BackendId, policy: BreakerPolicy) -> Self {
+        let BreakerPolicy { failure_threshold, timeout } = policy;
+        let policy = CircuitPolicy { failure_threshold, open_min: timeout, open_max: timeout };
         let circuits = Circuits {
             shared: Circuit::CLOSED,
             changed_at: None,
@@ -198,65 +157,61 @@ impl CircuitBreaker {
     /// circuit refuses calls.
     pub(crate) fn admit(&self, scope: IsolationScope, now: Instant) -> Option<CallPermit<'_>> {
         let mut circuits = self.circuits();
-        let own_is_open = circuits.caller_circuit(scope).is_some_and(|own| !own.can_call(now));
-        if own_is_open || !circuits.shared.can_call(now) {
+        let moment = now.into_std();
+        // Both are asked first: a trial that only one of them admits would not be made.
+        if circuits.caller_circuit(scope).is_some_and(|own| !own.can_admit(moment)) {
             return None;
         }
-        let before = std::mem::discriminant(&circuits.shared);
-        circuits.shared.admit();
+        let before = circuits.shared.state_as_recorded();
+        let shared = circuits.shared.admit(moment)?;
         circuits.record_change(before, now);
-        if let IsolationScope::Caller(scope) = scope
-            && let Some((own, _)) = circuits.by_caller.get_mut(&scope)
-        {
-            own.admit();
-        }
-        Some(CallPermit { breaker: self, scope, is_finished: false })
+        let own = match scope {
+            IsolationScope::Shared => None,
+            IsolationScope::Caller(scope) => circuits.by_caller.get_mut(&scope),
+        };
+        let caller = own.and_then(|(own, _)| own.admit(moment)).unwrap_or_default();
+        Some(CallPermit { breaker: self, scope, permits: Permits { shared, caller }, is_finished: false })
     }
 
     /// Whether the shared circuit would let a call through now. Callers' own circuits are not considered, and
     /// a trial is not started.
     pub(crate) fn can_call(&self, now: Instant) -> bool {
-        self.circuits().shared.can_call(now)
+        self.circuits().shared.can_admit(now.into_std())
     }
 
     /// The state of the shared circuit.
     pub(crate) fn report(&self, now: Instant) -> CircuitReport {
         let circuits = self.circuits();
-        let state = match circuits.shared {
-            Circuit::Closed { .. } => CircuitState::Closed,
-            Circuit::Open { until } if now < until => CircuitState::Open,
-            Circuit::Open { .. } | Circuit::HalfOpen => CircuitState::HalfOpen,
-        };
-        CircuitReport { state, changed_at: circuits.changed_at }
+        CircuitReport { state: circuits.shared.state(now.into_std()), changed_at: circuits.changed_at }
     }
 
     fn circuits(&self) -> MutexGuard<'_, Circuits> {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, scope: IsolationScope, failed: Option<bool>, now: Instant) {
+    fn record(&self, call: (IsolationScope, Permits), failed: Option<bool>, now: Instant) {
         let mut circuits = self.circuits();
-        let before = circuits.shared;
-        circuits.record(scope, failed, self.policy, now);
-        let after = circuits.shared;
+        let before = circuits.shared.state_as_recorded();
+        circuits.record(call, failed, &self.policy, now);
+        let after = circuits.shared.state_as_recorded();
         drop(circuits);
         self.log_change(before, after);
     }
 
-    fn log_change(&self, before: Circuit, after: Circuit) {
+    fn log_change(&self, before: CircuitState, after: CircuitState) {
         let backend = &self.backend;
         match (before, after) {
-            (Circuit::Closed { .. }, Circuit::Open { .. }) => {
-                let seconds = self.policy.timeout.as_secs_f64();
+            (CircuitState::Closed, CircuitState::Open) => {
+                let seconds = self.policy.open_min.as_secs_f64();
                 tracing::warn!(%backend, seconds, "circuit open: calls to the backend are refused");
             }
-            (Circuit::HalfOpen, Circuit::Open { .. }) => {
+            (CircuitState::HalfOpen, CircuitState::Open) => {
                 tracing::info!(%backend, "circuit still open: the trial call did not succeed");
             }
-            (Circuit::HalfOpen, Circuit::Closed { .. }) => {
+            (CircuitState::HalfOpen, CircuitState::Closed) => {
                 tracing::info!(%backend, "circuit closed: the trial call succeeded");
             }
-            (Circuit::Closed { .. } | Circuit::HalfOpen | Circuit::Open { .. }, _) => {}
+            (CircuitState::Closed | CircuitState::HalfOpen | CircuitState::Open, _) => {}
         }
     }
 }
@@ -282,14 +237,14 @@ impl CallPermit<'_> {
             ) => Some(true),
             Ok(_) | Err(_) => Some(false),
         };
-        self.breaker.record(self.scope, failed, now);
+        self.breaker.record((self.scope, self.permits), failed, now);
     }
 }
 
 impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.breaker.record(self.scope, None, Instant::now());
+            self.breaker.record((self.scope, self.permits), None, Instant::now());
         }
     }
 }

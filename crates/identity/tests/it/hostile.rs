@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use expect_test::expect_file;
 use serde_json::{Value, json};
+use vmcp_timing::Clock as _;
 
 use crate::support::{AUDIENCE, Idp, NOW, Setup, Signer, encode, setup};
 
@@ -207,16 +208,16 @@ async fn keys_that_are_no_signing_keys_are_passed_over() {
     ];
     for (name, jwk) in refused {
         setup.idp.set_reply("/keys", keys_reply(&[jwk]));
-        setup.clock.advance(301);
+        setup.clock.advance_secs(301);
         assert_ne!(setup.refusal_class(&current_token(&setup)).await, "admitted", "{name}");
     }
     let garbage = [json!(null), json!({}), json!("x"), signer.jwk()];
     setup.idp.set_reply("/keys", keys_reply(&garbage));
-    setup.clock.advance(301);
+    setup.clock.advance_secs(301);
     assert_eq!(setup.refusal_class(&current_token(&setup)).await, "admitted");
     // Two keys with one identifier: which one is meant is unknown.
     setup.idp.set_reply("/keys", keys_reply(&[signer.jwk(), signer.jwk()]));
-    setup.clock.advance(301);
+    setup.clock.advance_secs(301);
     assert_eq!(setup.refusal_class(&current_token(&setup)).await, "unknown_key");
 }
 
@@ -225,7 +226,7 @@ fn keys_reply(keys: &[Value]) -> crate::support::Reply {
 }
 
 fn current_token(setup: &Setup) -> String {
-    let now = vmcp_identity::Clock::unix_s(&*setup.clock);
+    let now = setup.clock.time_of_day().as_secs();
     Signer::issuer().token(&json!({}), &claims_with(setup, json!({"iat": now, "exp": now + 60})))
 }
 
@@ -236,6 +237,6 @@ async fn a_provider_that_publishes_one_key_need_not_name_it() {
     assert_eq!(setup.refusal_class(&nameless).await, "admitted");
     let second = Signer::issuer_as("second", "RS256");
     Idp::publish(&setup.idp, &[Signer::issuer(), &second]);
-    setup.clock.advance(301);
+    setup.clock.advance_secs(301);
     assert_eq!(setup.refusal_class(&nameless).await, "unknown_key");
 }

@@ -80,19 +80,19 @@ async fn only_access_tokens_are_admitted() {
 async fn answers_are_remembered_for_a_minute_and_not_beyond_the_token() {
     let setup = introspecting_setup().await;
     let first = setup.identity("a").await;
-    setup.clock.advance(59);
+    setup.clock.advance_secs(59);
     assert!(Arc::ptr_eq(&first, &setup.identity("a").await));
-    setup.clock.advance(1);
+    setup.clock.advance_secs(1);
     setup.idp.set_reply(INTROSPECTION, Reply::Json(json!({"active": false})));
     assert_eq!(setup.refusal_class("a").await, "inactive");
     assert_eq!(setup.idp.count(INTROSPECTION), 2);
-    setup.clock.advance(9);
+    setup.clock.advance_secs(9);
     setup.idp.set_reply(INTROSPECTION, Reply::Json(active_response(&setup, json!({"exp": NOW + 80}))));
     assert_eq!(setup.refusal_class("a").await, "inactive");
-    setup.clock.advance(1);
+    setup.clock.advance_secs(1);
     assert_eq!(setup.refusal_class("a").await, "admitted");
     assert_eq!(setup.idp.count(INTROSPECTION), 3);
-    setup.clock.advance(40);
+    setup.clock.advance_secs(40);
     assert_eq!(setup.refusal_class("a").await, "expired");
     assert_eq!(setup.idp.count(INTROSPECTION), 4);
 }
@@ -179,7 +179,7 @@ async fn an_issuer_that_does_not_tell_is_left_alone_for_a_moment() {
             assert_eq!(setup.refusal_class(other).await, "unavailable");
         }
         assert_eq!(setup.idp.count(INTROSPECTION), before + 1);
-        setup.clock.advance(1);
+        setup.clock.advance_secs(1);
     }
     assert_eq!(setup.idp.count("/target"), 0);
     setup.idp.set_reply(INTROSPECTION, Reply::Json(active_response(&setup, json!({}))));

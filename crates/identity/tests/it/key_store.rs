@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::net::TcpListener;
 use vmcp_identity::policy::OidcPolicy;
-use vmcp_identity::{BearerAuthenticator, SetupError, SystemClock};
+use vmcp_identity::{BearerAuthenticator, SetupError};
 
 use crate::support::{Idp, Reply, Setup, Signer, setup, setup_with};
 
@@ -61,10 +61,10 @@ async fn keys_that_tokens_invent_do_not_hammer_the_issuer() {
         assert_eq!(caller.await.unwrap(), "unknown_key");
     }
     assert_eq!(setup.idp.count(KEYS), 2);
-    setup.clock.advance(29);
+    setup.clock.advance_secs(29);
     setup.refusal_class(&invented(200)).await;
     assert_eq!(setup.idp.count(KEYS), 2);
-    setup.clock.advance(1);
+    setup.clock.advance_secs(1);
     setup.refusal_class(&invented(201)).await;
     setup.refusal_class(&invented(202)).await;
     assert_eq!(setup.idp.count(KEYS), 3);
@@ -83,10 +83,10 @@ async fn a_new_key_is_found_and_a_withdrawn_one_is_gone_after_the_refresh() {
     assert_eq!(setup.idp.count(KEYS), 2);
     assert_eq!(setup.refusal_class(&old_token).await, "unknown_key");
     // A key withdrawn without a successor is noticed by age.
-    setup.clock.advance(30);
+    setup.clock.advance_secs(30);
     setup.idp.publish(&[]);
     assert_eq!(setup.refusal_class(&new_token).await, "admitted");
-    setup.clock.advance(301);
+    setup.clock.advance_secs(301);
     assert_eq!(setup.refusal_class(&new_token).await, "unknown_key");
 }
 
@@ -95,11 +95,11 @@ async fn keys_are_fetched_ahead_of_time_without_anybody_waiting() {
     let setup = setup().await;
     let token = long_lived_token(&setup, Signer::issuer());
     let first = setup.identity(&token).await;
-    setup.clock.advance(240);
+    setup.clock.advance_secs(240);
     setup.identity(&token).await;
     assert_eq!(setup.idp.count(KEYS), 1);
     setup.idp.set_reply(DISCOVERY, Reply::NoResponse);
-    setup.clock.advance(1);
+    setup.clock.advance_secs(1);
     // The issuer does not answer, but no request waits for this refresh.
     assert!(Arc::ptr_eq(&first, &setup.identity(&token).await));
     setup.idp.wait_for_requests(DISCOVERY, 2).await;
@@ -111,7 +111,7 @@ async fn an_issuer_that_is_away_is_missed_only_after_an_hour() {
     let token = long_lived_token(&setup, Signer::issuer());
     assert_eq!(setup.refusal_class(&token).await, "admitted");
     setup.idp.set_reply(DISCOVERY, Reply::Status(500));
-    setup.clock.advance(301);
+    setup.clock.advance_secs(301);
     // The first request waits for the refresh, which fails; then the old keys are used.
     assert_eq!(setup.refusal_class(&token).await, "admitted");
     let tried = setup.idp.count(DISCOVERY);
@@ -120,13 +120,13 @@ async fn an_issuer_that_is_away_is_missed_only_after_an_hour() {
         assert_eq!(setup.refusal_class(&token).await, "admitted");
     }
     assert_eq!(setup.idp.count(DISCOVERY), tried);
-    setup.clock.advance(3600 - 301);
+    setup.clock.advance_secs(3600 - 301);
     assert_eq!(setup.refusal_class(&token).await, "admitted");
     setup.idp.wait_for_requests(DISCOVERY, tried + 1).await;
-    setup.clock.advance(40);
+    setup.clock.advance_secs(40);
     assert_eq!(setup.refusal_class(&token).await, "unavailable");
     setup.idp.set_reply(DISCOVERY, Reply::Json(setup.idp.discovery()));
-    setup.clock.advance(1);
+    setup.clock.advance_secs(1);
     assert_eq!(setup.refusal_class(&token).await, "admitted");
 }
 
@@ -167,7 +167,7 @@ async fn without_any_keys_nobody_is_admitted() {
         setup.idp.set_reply(DISCOVERY, fine.clone());
         setup.idp.set_reply(path, reply);
         assert_eq!(setup.refusal_class(&setup.token()).await, "unavailable", "{number}");
-        setup.clock.advance(1);
+        setup.clock.advance_secs(1);
     }
     assert_eq!(setup.idp.count("/target"), 0);
     setup.idp.publish(&[Signer::issuer()]);
@@ -263,7 +263,7 @@ async fn authorities_that_cannot_be_read_are_told_at_once() {
         let mut settings = crate::support::settings(&Idp::start().await);
         settings.ca_bundle = Some(file(name));
         let policy = OidcPolicy::new(settings).unwrap();
-        let clock = Arc::new(SystemClock::new(|| crate::support::NOW));
+        let clock = crate::support::manual_clock();
         let refused = BearerAuthenticator::new("vmcp", Some(policy), Vec::new(), clock).unwrap_err();
         assert!(matches!(refused, SetupError::CaBundle(_)), "{name}: {refused}");
     }

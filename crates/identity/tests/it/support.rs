@@ -4,13 +4,13 @@ mod idp;
 mod signer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmcp_domain::{Authentication, Authenticator, Identity, Unauthorized};
+use vmcp_identity::BearerAuthenticator;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings};
-use vmcp_identity::{BearerAuthenticator, Clock};
+use vmcp_timing::ManualClock;
 
 pub(crate) use self::idp::{Idp, Reply};
 pub(crate) use self::signer::{Signer, encode};
@@ -22,23 +22,9 @@ pub(crate) const NOW: u64 = 1_800_000_000;
 /// The audience of the tokens.
 pub(crate) const AUDIENCE: &str = "https://mcp.example/mcp";
 
-/// Clocks that move only when a test advances them.
-pub(crate) struct ManualClock(AtomicU64);
-
-impl ManualClock {
-    pub(crate) fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn unix_s(&self) -> u64 {
-        NOW + self.0.load(Ordering::SeqCst)
-    }
-
-    fn uptime(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::SeqCst))
-    }
+/// A clock that starts at [`NOW`].
+pub(crate) fn manual_clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(Duration::from_secs(NOW)))
 }
 
 /// An authenticator with its own identity provider.
@@ -57,7 +43,7 @@ pub(crate) async fn setup_with(change: impl FnOnce(&mut OidcSettings)) -> Setup 
     let idp = Idp::start().await;
     let mut settings = settings(&idp);
     change(&mut settings);
-    let clock = Arc::new(ManualClock(AtomicU64::new(0)));
+    let clock = manual_clock();
     let policy = OidcPolicy::new(settings).unwrap();
     let authenticator = BearerAuthenticator::new("vmcp", Some(policy), Vec::new(), clock.clone()).unwrap();
     Setup { idp, clock, authenticator: Arc::new(authenticator) }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::json;
 use vmcp_domain::{Authenticator, Caller, InvalidTokenReason, Unauthorized};
 use vmcp_identity::policy::OidcPolicy;
-use vmcp_identity::{ApiKey, BearerAuthenticator, Clock, new_api_key};
+use vmcp_identity::{ApiKey, BearerAuthenticator, new_api_key};
 use vmcp_json::Json;
 
-use crate::support::{AUDIENCE, NOW, Signer, settings, setup, setup_with, within_timeout};
+use crate::support::{AUDIENCE, NOW, Signer, manual_clock, settings, setup, setup_with, within_timeout};
 
 #[tokio::test]
 async fn a_good_token_names_its_user_with_every_claim_untouched() {
@@ -61,7 +61,7 @@ async fn every_kind_of_key_is_taken() {
         })
         .collect();
     setup.idp.set_reply("/keys", crate::support::Reply::Json(json!({"keys": stripped})));
-    setup.clock.advance(301);
+    setup.clock.advance_secs(301);
     for signer in &all {
         assert_eq!(
             setup.refusal_class(&signer.token(&json!({}), &setup.claims())).await,
@@ -87,18 +87,18 @@ async fn the_same_token_is_the_same_identity_until_it_ends() {
     let setup = setup().await;
     let token = setup.token();
     let first = setup.identity(&token).await;
-    setup.clock.advance(200);
+    setup.clock.advance_secs(200);
     assert!(Arc::ptr_eq(&first, &setup.identity(&token).await));
     let other = Signer::issuer().token(&json!({"typ": "JWT"}), &setup.claims());
     assert!(!Arc::ptr_eq(&first, &setup.identity(&other).await));
     // The result is cached for five minutes; after that the token is verified again.
-    setup.clock.advance(150);
+    setup.clock.advance_secs(150);
     let again = setup.identity(&token).await;
     assert!(!Arc::ptr_eq(&first, &again));
     assert_eq!(first.subject, again.subject);
-    setup.clock.advance(3600 + 30 - 350 - 1);
+    setup.clock.advance_secs(3600 + 30 - 350 - 1);
     assert_eq!(setup.refusal_class(&token).await, "admitted");
-    setup.clock.advance(1);
+    setup.clock.advance_secs(1);
     assert_eq!(setup.refusal_class(&token).await, "expired");
 }
 
@@ -154,18 +154,9 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
         claims: vmcp_json::Members::new(),
         expires_unix_s: Some(NOW + 100),
     };
-    struct FixedClock;
-    impl Clock for FixedClock {
-        fn unix_s(&self) -> u64 {
-            NOW
-        }
-        fn uptime(&self) -> std::time::Duration {
-            std::time::Duration::ZERO
-        }
-    }
     let policy = OidcPolicy::new(settings).unwrap();
     let authenticator =
-        BearerAuthenticator::new("vmcp", Some(policy), vec![key.clone()], Arc::new(FixedClock)).unwrap();
+        BearerAuthenticator::new("vmcp", Some(policy), vec![key.clone()], manual_clock()).unwrap();
     let request = |value: String| {
         let authenticator = &authenticator;
         async move { within_timeout(authenticator.authenticate(Some(value.as_bytes()), None)).await }
@@ -191,7 +182,7 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
     let resource = challenge.resource.as_ref().unwrap();
     assert_eq!(resource.resource, "https://mcp.example/mcp");
     assert_eq!((&resource.authorization_servers[0], &resource.scopes[0]), (&idp.issuer, &"mcp".to_owned()));
-    let alone = BearerAuthenticator::new("vmcp", None, vec![key], Arc::new(FixedClock)).unwrap();
+    let alone = BearerAuthenticator::new("vmcp", None, vec![key], manual_clock()).unwrap();
     assert_eq!((&*alone.challenge().realm, &alone.challenge().resource), ("vmcp", &None));
-    assert!(BearerAuthenticator::new("vmcp", None, Vec::new(), Arc::new(FixedClock)).is_err());
+    assert!(BearerAuthenticator::new("vmcp", None, Vec::new(), manual_clock()).is_err());
 }

@@ -2,7 +2,8 @@
 
 use redis::Value;
 use smallvec::SmallVec;
-use vmcp_ratelimit::{AdmitRequest, Micros, RemoteVerdict, TakeGrant};
+use vmcp_ratelimit::{AdmitRequest, RemoteVerdict, TakeGrant};
+use vmcp_timing::Micros;
 
 use super::cost_units;
 

@@ -118,7 +118,8 @@ fn numbers(value: &Value) -> Option<Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
-    use vmcp_ratelimit::{Micros, Rate, RemoteBucket};
+    use vmcp_ratelimit::{Rate, RemoteBucket};
+    use vmcp_timing::Micros;
 
     use super::*;
 

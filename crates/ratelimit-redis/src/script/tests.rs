@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use redis::Value;
-use vmcp_ratelimit::{Micros, Rate};
+use vmcp_ratelimit::Rate;
+use vmcp_timing::Micros;
 
 use super::*;
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use vmcp_domain::BoxFuture;
 use vmcp_ratelimit::{
-    AdmitRequest, Clock as _, RemoteSlotLimit, RemoteVerdict, SlotReport, SlotRequest, SlotStore,
-    SlotVerdict, StoreConnection, StoreFailure,
+    AdmitRequest, RemoteSlotLimit, RemoteVerdict, SlotReport, SlotRequest, SlotStore, SlotVerdict,
+    StoreConnection, StoreFailure,
 };
+use vmcp_timing::Clock as _;
 
 use super::{RedisStore, StoreInner};
 use crate::script::{AdmitGrant, read_acquire, read_counts};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Adjustment, AdmitRequest, Micros, Rate, RemoteStore as _};
+use vmcp_ratelimit::{Adjustment, AdmitRequest, Rate, RemoteStore as _};
+use vmcp_timing::Micros;
 
 use crate::server::{Server, ServerKind, admit, admit_request, bucket, debt, fixed_rate, refund, tokens};
 
@@ -92,7 +93,7 @@ async fn an_operator_fills_a_bucket_in_debt(kind: ServerKind) {
     assert_eq!(tokens(&one, &store.peek(&one).await.unwrap()), [0]);
     let bucket = vmcp_ratelimit::RemoteBucket { cost: u32::MAX, ..one.buckets[0].clone() };
     let given =
-        vmcp_ratelimit::Adjustment { bucket, tokens: -10, paid_at: Some(vmcp_ratelimit::Micros(1 << 52)) };
+        vmcp_ratelimit::Adjustment { bucket, tokens: -10, paid_at: Some(vmcp_timing::Micros(1 << 52)) };
     store.adjust(&[given]).await.unwrap();
     assert_eq!(store.peek(&one).await.unwrap().as_slice(), [one.buckets[0].rate.capacity()]);
 }

@@ -10,10 +10,9 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use redis::aio::MultiplexedConnection;
 use smallvec::SmallVec;
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{
-    Adjustment, AdmitRequest, BucketState, Micros, Payment, Rate, RemoteBucket, RemoteVerdict,
-};
+use vmcp_ratelimit::{Adjustment, AdmitRequest, BucketState, Payment, Rate, RemoteBucket, RemoteVerdict};
 use vmcp_ratelimit_redis::script::{AdmitGrant, Scripts};
+use vmcp_timing::Micros;
 
 use crate::server::{Server, ServerKind, debt, refund};
 

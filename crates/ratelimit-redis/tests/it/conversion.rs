@@ -5,8 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{AdmitRequest, Micros, Rate, RemoteBucket};
+use vmcp_ratelimit::{AdmitRequest, Rate, RemoteBucket};
 use vmcp_ratelimit_redis::script::{AdmitGrant, Scripts};
+use vmcp_timing::Micros;
 
 use crate::server::{Server, ServerKind, bucket, debt};
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{AdmitRequest, Micros, Rate, RemoteStore as _, TakeRequest};
+use vmcp_ratelimit::{AdmitRequest, Rate, RemoteStore as _, TakeRequest};
 use vmcp_ratelimit_redis::script::{AdmitGrant, Scripts, read_take_grant};
+use vmcp_timing::Micros;
 
 use crate::server::{Server, ServerKind, admit, admit_request, bucket, debt, eventually, fixed_rate, tokens};
 

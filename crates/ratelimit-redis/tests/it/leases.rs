@@ -14,8 +14,9 @@ use vmcp_ratelimit::lease::{LeasePlan, Leases};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, WaitBounds,
 };
-use vmcp_ratelimit::{Planner, Rate, RemoteStore as _, SystemClock, TakeRequest};
+use vmcp_ratelimit::{Planner, Rate, RemoteStore as _, TakeRequest};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
+use vmcp_timing::SystemClock;
 
 use crate::server::{Server, ServerKind, TEST_TIMEOUT, bucket, wait_available};
 

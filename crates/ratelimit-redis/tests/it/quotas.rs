@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Adjustment, AdmitRequest, Micros, Period, Rate, RemoteBucket, RemoteStore as _};
+use vmcp_ratelimit::{Adjustment, AdmitRequest, Period, Rate, RemoteBucket, RemoteStore as _};
+use vmcp_timing::Micros;
 
 use crate::server::{Server, ServerKind, admit, tokens};
 

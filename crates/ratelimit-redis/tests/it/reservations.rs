@@ -11,9 +11,9 @@ use vmcp_ratelimit::policy::{
 };
 use vmcp_ratelimit::{
     Limiter, NoObserver, OnStoreFailure, Pattern, Planner, Rate, RateLimited, RemoteStore, Reserver, Sharing,
-    SystemClock,
 };
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::SystemClock;
 
 use crate::server::{Server, ServerKind, TEST_TIMEOUT};
 

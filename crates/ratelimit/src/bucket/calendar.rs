@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use parking_lot::Mutex;
 
-use crate::clock::Micros;
+use vmcp_timing::Micros;
 
 /// The unit of calendar periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

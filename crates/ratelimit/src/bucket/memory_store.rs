@@ -19,10 +19,10 @@ use crate::bucket::low_bucket::LowBucket;
 use crate::bucket::memory_store::user_entries::{ShardedUserTable, UserEntries};
 use crate::bucket::rate::BucketState;
 use crate::bucket::user_table::{UserKey, UserRecord};
-use crate::clock::{Clock, Micros};
 use crate::plan::policy::Mode;
 use crate::plan::{BucketId, LevelStorage, Plan, PlannedBucket, Planner};
 pub(crate) use receipt::signed_units;
+use vmcp_timing::{Clock, Micros};
 
 /// The levels of every bucket, in this process.
 pub struct MemoryStore {

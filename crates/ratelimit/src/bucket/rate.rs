@@ -8,9 +8,9 @@ mod state;
 
 use std::time::Duration;
 
-use crate::clock::Micros;
 pub(crate) use state::merged;
 pub use state::{BucketState, Payment};
+use vmcp_timing::Micros;
 
 /// Exclusive upper bound of a bucket's capacity, in units. Below it every integer is exact as a double, and
 /// the Redis script computes in doubles.

@@ -6,9 +6,9 @@ mod packed;
 use std::num::NonZeroU128;
 
 use crate::bucket::rate::{BucketState, Level, Rate};
-use crate::clock::Micros;
 use crate::plan::BucketId;
 use packed::Packed;
+use vmcp_timing::Micros;
 
 /// A user, as a hash under this process's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

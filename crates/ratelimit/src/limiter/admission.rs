@@ -16,13 +16,13 @@ use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 use super::{LimitedUser, Limiter, Permit, ToolPlan, levels_or_full};
 use crate::bucket::decide::{BucketSnapshot, Wait};
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
 use crate::limiter::admission::refusal::bucket_rate_limit;
 use crate::limiter::observer::{DecisionEvent, Observer, WaitOutcome};
 use crate::limiter::tool_plan::caller::{address_identity, synthetic_identity};
 use crate::plan::Plan;
 use crate::plan::policy::{Anonymous, Mode};
 use crate::queue::{LimitIndex, Needs, NextStep, WaitContext, WaitProgress, WaitReason, needs};
+use vmcp_timing::Micros;
 
 /// The pause of a queue in microseconds after an unexpected refusal by a shared store: another replica was
 /// faster. So a queue sends at most a hundred refused requests a second.

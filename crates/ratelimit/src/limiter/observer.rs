@@ -6,8 +6,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, LimitedOperation, RateLimit};
 
-use crate::clock::Micros;
 use crate::shared::store::StoreFailure;
+use vmcp_timing::Micros;
 
 /// One decision.
 #[derive(Clone, Debug)]

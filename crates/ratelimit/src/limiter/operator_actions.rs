@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, ToolList, ToolName};
 
 use super::{Arguments, BucketView, LimitedUser, Limiter, Sharing, ToolPlan};
-use crate::clock::Micros;
 use crate::limiter::inspect::bucket_views;
 use crate::plan::{PlannedBucket, Variation};
 use crate::queue::needs;
 use crate::shared::store::{Adjustment, COST_OF_ANY_CALL, StoreBatch, store_batches};
+use vmcp_timing::Micros;
 
 /// What an operator does to buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use vmcp_domain::{Caller, Error, LimitScope, Retry, Tool};
 
 use super::{Limiter, Permit, ToolPlan};
 use crate::bucket::user_table::UserKey;
-use crate::clock::{ManualClock, Micros};
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
 use crate::plan::policy::LimitPolicy;
+use vmcp_timing::{ManualClock, Micros};
 
 /// A limiter for recorded calls.
 pub struct Replay {

@@ -12,11 +12,11 @@ use vmcp_domain::{CallContext, CallTool, Error, GatewayFuture, Reservation, Rese
 use super::{Arguments, LimitedUser, Limiter, Permit, ToolPlan};
 use crate::bucket::memory_store::{Receipt, signed_units};
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
 use crate::limiter::tool_plan::is_same_bucket;
 use crate::plan::{PlannedBucket, Settlement};
 use crate::queue::needs;
 use crate::shared::store::{Adjustment, OnStoreFailure, RemoteBucket, StoreBatch, store_batches};
+use vmcp_timing::Micros;
 
 /// The most calls of one reservation.
 const CALLS_MAX: usize = 1000;

@@ -23,7 +23,6 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
 use crate::bucket::rate::{BucketState, Payment, Rate};
-use crate::clock::{ManualClock, Micros};
 use crate::layer::RateLimited;
 use crate::limiter::observer::{NoObserver, Observer};
 use crate::plan::pattern::Pattern;
@@ -33,6 +32,7 @@ use crate::plan::policy::{
 };
 use crate::shared::slots::tests::FakeSlots;
 use crate::shared::store::{Adjustment, RemoteBucket, SLOT_LEASE, StoreFailure, TakeGrant, TakeRequest};
+use vmcp_timing::{ManualClock, Micros};
 
 pub(super) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();

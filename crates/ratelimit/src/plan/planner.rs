@@ -14,7 +14,6 @@ use vmcp_domain::{Tool, ToolName};
 
 use super::{BucketId, LimitedRequest, Plan, PlannedSlotLimit, RulePrice, Variation};
 use crate::bucket::rate::{BucketState, Rate};
-use crate::clock::Micros;
 use crate::plan::planner::limit_subject::{
     BucketOwner, CallerQuota, LimitSubject, SERVER_SCOPES, TOOL_SCOPES,
 };
@@ -22,6 +21,7 @@ use crate::plan::planner::restored_definitions::RestoredDefinitions;
 pub(crate) use crate::plan::planner::restored_definitions::SavedDefinition;
 use crate::plan::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
 use crate::plan::value_buckets::ValueBuckets;
+use vmcp_timing::Micros;
 
 /// The largest number of definitions. A backend that keeps renaming its tools adds one with every name, and
 /// none may be removed while a caller may be in debt under it. Beyond the bound, all tools of a rule share

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::BucketId;
 use crate::bucket::rate::{BucketState, Rate};
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
+use vmcp_timing::Micros;
 
 type SharedBucket = Arc<Mutex<Option<BucketState>>>;
 

@@ -9,7 +9,7 @@
 use vmcp_domain::ClientPort;
 use vmcp_json::{Json, Members};
 
-use crate::clock::Micros;
+use vmcp_timing::Micros;
 
 /// One second in microseconds: the first pause between notifications, and the growth of each following pause.
 const SECOND: u64 = 1_000_000;

@@ -22,10 +22,10 @@ use tokio::sync::Notify;
 
 use crate::bucket::rate::{Level, Rate};
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
 use crate::plan::BucketId;
 use crate::plan::policy::WaitBounds;
 use crate::queue::fair_queue::{FairQueue, Ticket};
+use vmcp_timing::Micros;
 
 /// The pause of a limit on calls in flight after a granted call was refused, in microseconds.
 const SLOT_RETRY_PAUSE: u64 = 10_000;

@@ -3,7 +3,7 @@ use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
 
 use super::*;
-use crate::clock::ManualClock;
+use vmcp_timing::ManualClock;
 
 const WITHIN: u64 = 60_000_000;
 

@@ -20,7 +20,6 @@ use tokio::sync::Notify;
 
 use crate::bucket::decide::Wait;
 use crate::bucket::rate::{Level, Rate};
-use crate::clock::{Clock, Micros};
 use crate::plan::policy::{LeasePolicy, Mode};
 use crate::plan::{BucketId, Plan, PlannedBucket};
 use crate::shared::lease::balance::{LeaseBalance, LeaseTerms, Shortfall};
@@ -28,6 +27,7 @@ use crate::shared::lease::counters::LeaseCounters;
 pub use crate::shared::lease::counters::LeaseCounts;
 use crate::shared::store::{Adjustment, RemoteBucket, RemoteStore, StoreFailure, TakeRequest, remote_bucket};
 use crate::task_spawner::TaskSpawner;
+use vmcp_timing::{Clock, Micros};
 
 /// How many times a call waits for tokens before it fails with a time-out of the store: other calls may spend
 /// the tokens first every time.

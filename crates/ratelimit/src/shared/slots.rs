@@ -32,13 +32,13 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use crate::clock::{Clock, Micros};
 use crate::plan::policy::Mode;
 use crate::shared::store::{
     AdmitRequest, CallId, RemoteSlotLimit, RemoteStore, RemoteVerdict, SlotBatch, SlotRequest, StoreFailure,
 };
 use crate::task_spawner::TaskSpawner;
 use registry::{EndedCall, SlotRegistry};
+use vmcp_timing::{Clock, Micros};
 
 /// How long a store that has come back is not asked for slots. It may have lost its data, and every replica
 /// has to reconnect and report what it holds. Reconnecting takes a third of a second, reporting takes a

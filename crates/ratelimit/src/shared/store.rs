@@ -13,10 +13,10 @@ use vmcp_domain::{BoxFuture, Identity};
 
 use crate::bucket::calendar::Period;
 use crate::bucket::rate::Rate;
-use crate::clock::Micros;
 use crate::plan::policy::Mode;
 use crate::plan::{LevelStorage, Plan};
 use crate::shared::blocks::Blocks;
+use vmcp_timing::Micros;
 
 pub use crate::shared::store::legacy_keys::LegacyKeys;
 pub use crate::shared::store::slot_store::{

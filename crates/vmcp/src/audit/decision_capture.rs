@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use vmcp_domain::RateLimit;
-use vmcp_ratelimit::{Clock, DecisionEvent, Micros, Observer, StoreFailure, WaitOutcome};
+use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitOutcome};
+use vmcp_timing::{Clock, Micros};
 
 tokio::task_local! {
     /// The capture of the real call that this task makes.

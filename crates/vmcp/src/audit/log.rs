@@ -165,10 +165,9 @@ impl WriterThread {
     }
 
     fn append_loss_note(&self, batch: &mut Vec<u8>, missing: u64) {
-        let now = crate::process::wall_time().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let loss_record = json!({
             "type": RECORDS_LOST,
-            "logged_at": record_time::format(u64::try_from(now.as_micros()).unwrap_or(0)),
+            "logged_at": record_time::format(vmcp_timing::time_of_day().0),
             "outcome": "error",
             "component": self.component,
             "metadata": {"extra": {"count": missing}},

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vmcp_domain::{BackendToolName, CallContext, CallOrigin, Error, Reply, RoutingTarget};
 use vmcp_json::Json;
-use vmcp_ratelimit::Micros;
+use vmcp_timing::Micros;
 
 use super::Audit;
 use super::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordedValue};

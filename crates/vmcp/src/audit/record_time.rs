@@ -2,12 +2,11 @@
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use time::format_description::well_known::{Iso8601, Rfc3339};
-use vmcp_ratelimit::{Clock, Micros};
+use vmcp_timing::{Clock, Micros};
 
 /// The limiter's clock and the time of day at its start. It never steps, so the time between two records of a
 /// process is the time that the limiter saw between the two calls.
@@ -19,9 +18,7 @@ pub(super) struct RecordClock {
 impl RecordClock {
     /// Reads the time of day once.
     pub(super) fn start(clock: Arc<dyn Clock>) -> Self {
-        let wall = crate::process::wall_time().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
-        let started_unix_us = wall.saturating_sub(clock.now().0);
+        let started_unix_us = clock.time_of_day().since(clock.now());
         Self { clock, started_unix_us }
     }
 

@@ -10,8 +10,9 @@ use vmcp_json::{Json, Members};
 use vmcp_ratelimit::policy::{
     Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{Limiter, ManualClock, NoObserver, Pattern, Planner, Rate, RateLimited};
+use vmcp_ratelimit::{Limiter, NoObserver, Pattern, Planner, Rate, RateLimited};
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::ManualClock;
 
 use super::*;
 

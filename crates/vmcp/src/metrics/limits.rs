@@ -203,7 +203,7 @@ mod tests {
     use std::time::Duration;
 
     use prometheus_client::encoding::text;
-    use vmcp_ratelimit::Micros;
+    use vmcp_timing::Micros;
 
     use super::*;
 

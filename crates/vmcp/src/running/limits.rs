@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway as _};
 use vmcp_federation::Federation;
-use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, SavedLevels, Sharing};
+use vmcp_ratelimit::{Limiter, Observer, Planner, SavedLevels, Sharing};
 use vmcp_ratelimit_redis::RedisStore;
+use vmcp_timing::Clock;
 
 use super::levels::LevelsFile;
 use crate::config::LimitSettings;

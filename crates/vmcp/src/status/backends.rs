@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 use vmcp_domain::{ProtocolVersion, StartupProgress};
-use vmcp_federation::{BackendReport, CircuitState, Health};
+use vmcp_federation::{BackendReport, Health};
+use vmcp_timing::CircuitState;
 
 /// Go's zero time, which ToolHive writes for an unknown time.
 const UNKNOWN_TIME: &str = "0001-01-01T00:00:00Z";
@@ -113,8 +114,11 @@ fn error_category(class: &str) -> &'static str {
 
 /// The time of day of `moment`. If the clock was set after `moment`, the result follows the clock of now.
 fn format_time(moment: Option<Instant>) -> String {
-    let time = moment.and_then(|moment| crate::process::wall_time().checked_sub(moment.elapsed()));
-    let text = time.and_then(|time| OffsetDateTime::from(time).format(&Rfc3339).ok());
+    let text = moment.and_then(|moment| {
+        let nanos = u128::from(vmcp_timing::time_of_day().0) * 1000;
+        let nanos = i128::try_from(nanos.checked_sub(moment.elapsed().as_nanos())?).ok()?;
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?.format(&Rfc3339).ok()
+    });
     text.unwrap_or_else(|| UNKNOWN_TIME.to_owned())
 }
 

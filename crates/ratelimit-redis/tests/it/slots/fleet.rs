@@ -18,9 +18,10 @@ use vmcp_json::Members;
 use vmcp_ratelimit::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, WaitBounds,
 };
-use vmcp_ratelimit::{Limiter, NoObserver, OnStoreFailure, Planner, RateLimited, Sharing, SystemClock};
+use vmcp_ratelimit::{Limiter, NoObserver, OnStoreFailure, Planner, RateLimited, Sharing};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::SystemClock;
 
 use crate::server::{Server, ServerKind, TEST_TIMEOUT, wait_available};
 

@@ -7,9 +7,9 @@ use crate::bucket::decide::Charges;
 use crate::bucket::low_bucket::LowBucket;
 use crate::bucket::rate::{BucketState, Payment};
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
 use crate::plan::policy::Mode;
 use crate::plan::{LevelStorage, Plan, PlannedBucket};
+use vmcp_timing::Micros;
 
 impl Receipt<'_> {
     /// The nearly empty bucket to report to the caller, if there is one.

@@ -10,13 +10,13 @@ use vmcp_testkit::tool;
 use super::*;
 use crate::bucket::decide::Wait;
 use crate::bucket::rate::Rate;
-use crate::clock::ManualClock;
 use crate::plan::pattern::Pattern;
 use crate::plan::policy::Overflow;
 use crate::plan::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds,
 };
 use std::sync::atomic::AtomicUsize;
+use vmcp_timing::ManualClock;
 
 fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
     let rate =

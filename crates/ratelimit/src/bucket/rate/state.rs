@@ -1,7 +1,7 @@
 //! The stored state of one bucket, and the bound on refunds to it.
 
 use super::{Level, Rate};
-use crate::clock::Micros;
+use vmcp_timing::Micros;
 
 /// The stored state of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

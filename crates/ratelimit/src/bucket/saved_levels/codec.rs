@@ -2,7 +2,7 @@
 
 use super::SavedState;
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
+use vmcp_timing::Micros;
 
 /// Appends values to a buffer.
 #[derive(Default)]

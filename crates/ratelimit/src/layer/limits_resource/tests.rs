@@ -5,7 +5,6 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
 use crate::bucket::rate::Rate;
-use crate::clock::ManualClock;
 use crate::layer::RateLimited;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
@@ -14,6 +13,7 @@ use crate::plan::policy::{
     Anonymous, Cost, LimitPolicy, Limits, ListHandling, MissingValue, Mode, Quota, RemainingHints, ToolRule,
     ValueQuota, ValueSource,
 };
+use vmcp_timing::ManualClock;
 
 fn quota(tokens: u64, mode: Mode) -> Quota {
     Quota::new(vec![Rate::new(tokens, Duration::from_secs(60), tokens).unwrap()], mode)

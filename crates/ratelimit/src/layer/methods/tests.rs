@@ -6,10 +6,10 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
 use crate::bucket::rate::Rate;
-use crate::clock::ManualClock;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
 use crate::plan::policy::{Concurrency, LimitPolicy, Limits, MethodRule, Mode, Quota};
+use vmcp_timing::ManualClock;
 
 fn limits(tokens: u64) -> Limits {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();

@@ -5,13 +5,13 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
 use crate::bucket::rate::Rate;
-use crate::clock::ManualClock;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
 use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
     Anonymous, Consistency, Cost, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
+use vmcp_timing::ManualClock;
 
 fn once_a_minute() -> Limits {
     let rate = Rate::new(1, Duration::from_secs(60), 1).unwrap();

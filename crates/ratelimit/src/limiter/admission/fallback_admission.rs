@@ -10,7 +10,6 @@ use super::refusal::rate_limited_error;
 use crate::bucket::decide::Wait;
 use crate::bucket::memory_store::{AdmitOutcome, signed_units};
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
 use crate::limiter::admission::Refusal;
 use crate::limiter::admission::shared_admission::levels_or_full;
 use crate::limiter::observer::DecisionEvent;
@@ -19,6 +18,7 @@ use crate::limiter::{LimitedUser, Limiter, Sharing, ToolPlan};
 use crate::plan::{PlannedBucket, Settlement};
 use crate::shared::fallback::Fallback;
 use crate::shared::store::{OnStoreFailure, RemoteBucket, StoreBatch, store_batches};
+use vmcp_timing::Micros;
 
 impl Limiter {
     /// Decides as the failure policy says.

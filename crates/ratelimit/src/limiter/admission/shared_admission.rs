@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 use vmcp_domain::Error;
 
 use super::refusal::shared_rate_limited_error;
-use crate::clock::{Clock, Micros};
 use crate::limiter::admission::Refusal;
 use crate::limiter::observer::DecisionEvent;
 use crate::limiter::{LimitedUser, Limiter, PaidBatch, Permit, Sharing, ToolPlan};
@@ -18,6 +17,7 @@ use crate::shared::slots::{AcquireOutcome, SharedSlots};
 use crate::shared::store::{
     AdmitRequest, OnStoreFailure, PlanView, RemoteVerdict, SlotBatch, StoreBatch, StoreFailure, store_batches,
 };
+use vmcp_timing::{Clock, Micros};
 
 /// One request to the store: the slots and buckets of one partition.
 struct StoreExchange {

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use vmcp_domain::{CallContext, Continuation, Reply, ResultType};
 use vmcp_json::Json;
 
-use crate::clock::Micros;
 use crate::limiter::reservation::{PaidRound, PrepaidCall, ReservedCalls};
 use crate::limiter::{Limiter, Permit, ToolPlan};
+use vmcp_timing::Micros;
 
 /// The prefix of the states that this gateway issues.
 const STATE_PREFIX: &str = "vmcp-paid.";

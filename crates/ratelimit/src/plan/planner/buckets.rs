@@ -9,7 +9,6 @@ use super::{BucketDefinition, Planner};
 use crate::bucket::calendar::{Calendar, Period};
 use crate::bucket::rate::Rate;
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
 use crate::plan::planner::limit_subject::{
     BucketOwner, CallerQuota, LimitSubject, lock_rank, period_key_part, value_bucket_key,
 };
@@ -19,6 +18,7 @@ use crate::plan::{
     BucketId, CalendarPeriod, LegacyWindow, LevelStorage, Plan, PlannedBucket, UNPAYABLE, Variation,
     VariationInputs,
 };
+use vmcp_timing::Micros;
 
 impl Planner {
     /// Adds the buckets of a limit for one caller: one for each window, or none if an override exempts the

@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use super::{BucketDefinition, Planner};
 use crate::bucket::rate::{BucketState, Rate, merged};
 use crate::bucket::user_table::UserKey;
-use crate::clock::Micros;
 use crate::plan::BucketId;
 use crate::plan::value_buckets::ValueBuckets;
+use vmcp_timing::Micros;
 
 /// Separates a bucket's key from the selector of its size. No tool or claim name contains it.
 pub(super) const SIZE_SEPARATOR: char = '\u{1}';

@@ -2,7 +2,7 @@
 //! poll the store, at a bounded rate.
 
 use super::{LimitKey, Needs, Scheduler, Supply};
-use crate::clock::Micros;
+use vmcp_timing::Micros;
 
 /// How often the pause after a refused attempt is doubled at most.
 const DOUBLINGS_MAX: u32 = 1;

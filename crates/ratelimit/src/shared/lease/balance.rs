@@ -3,8 +3,8 @@
 
 use crate::bucket::decide::Wait;
 use crate::bucket::rate::{Level, Rate};
-use crate::clock::Micros;
 use crate::shared::store::{StoreFailure, TakeGrant, TakeRequest};
+use vmcp_timing::Micros;
 
 /// Tokens that were taken together.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use vmcp_testkit::tool;
 
 use super::*;
-use crate::clock::ManualClock;
 use crate::limiter::tests::FakeStore;
 use crate::plan::Planner;
 use crate::plan::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds,
 };
+use vmcp_timing::ManualClock;
 
 const DURATION: Duration = Duration::from_millis(100);
 

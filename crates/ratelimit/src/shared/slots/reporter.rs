@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::SharedSlots;
 use super::registry::ReportBatch;
-use crate::clock::Micros;
+use vmcp_timing::Micros;
 
 /// Report rounds in a lease. A round skips a call that the store has confirmed less than a round ago. So no
 /// call stays unreported for half a lease, and a failed report can be repeated many times.

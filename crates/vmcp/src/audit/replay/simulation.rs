@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use vmcp_domain::Retry;
 use vmcp_ratelimit::policy::LimitPolicy;
-use vmcp_ratelimit::{Micros, Replay, ReplayCaller, ReplayDecision, ReplayPermit, ReplayTool};
+use vmcp_ratelimit::{Replay, ReplayCaller, ReplayDecision, ReplayPermit, ReplayTool};
+use vmcp_timing::Micros;
 
 use crate::audit::replay::recorded_calls::{RecordedCall, RecordedCalls};
 

@@ -8,9 +8,10 @@ use vmcp_authz::{AuthzPolicy, PolicySource};
 use vmcp_domain::Identity;
 use vmcp_edge::policy::IncomingAuth as Incoming;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret, SettingError};
-use vmcp_identity::{API_KEY_ISSUER, BearerAuthenticator, SetupError, SystemClock};
+use vmcp_identity::{API_KEY_ISSUER, BearerAuthenticator, SetupError};
 use vmcp_json::{Json, Members};
 use vmcp_optimizer::VIRTUAL_NAMES;
+use vmcp_timing::SystemClock;
 
 use super::Findings;
 use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
@@ -208,12 +209,7 @@ fn bearer_auth(
     findings: &mut Findings<'_>,
 ) -> Option<Incoming> {
     let keys: Vec<vmcp_identity::ApiKey> = keys.iter().map(api_key).collect();
-    match BearerAuthenticator::new(
-        name,
-        policy,
-        keys,
-        Arc::new(SystemClock::new(crate::process::unix_seconds)),
-    ) {
+    match BearerAuthenticator::new(name, policy, keys, Arc::new(SystemClock::start())) {
         Ok(authenticator) => Some(Incoming::Bearer(Arc::new(authenticator))),
         Err(error) => {
             let (key, text) = match error {

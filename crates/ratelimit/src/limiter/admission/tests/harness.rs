@@ -13,7 +13,6 @@ use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use crate::bucket::rate::Rate;
-use crate::clock::{Clock, Micros};
 use crate::layer::RateLimited;
 use crate::limiter::observer::{DecisionEvent, Observer, WaitOutcome};
 use crate::limiter::{Limiter, Sharing};
@@ -23,6 +22,7 @@ use crate::plan::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::shared::store::StoreFailure;
+use vmcp_timing::{Clock, Micros};
 
 /// Tokio's time, which a test pauses and advances.
 pub(super) struct PausedClock(tokio::time::Instant);

@@ -5,12 +5,12 @@ use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
-use crate::clock::ManualClock;
 use crate::layer::RateLimited;
 use crate::limiter::observer::NoObserver;
 use crate::limiter::tests::{known, policy, quota};
 use crate::plan::Planner;
 use crate::plan::policy::{Anonymous, Concurrency, Limits, Price};
+use vmcp_timing::ManualClock;
 
 /// A backend that asks for input twice before it completes.
 struct MultiRoundBackend {

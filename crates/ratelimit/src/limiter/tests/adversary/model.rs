@@ -6,8 +6,8 @@ use vmcp_domain::Tool;
 
 use crate::bucket::rate::{BucketState, Level, Rate};
 use crate::bucket::user_table::round_trip_packed;
-use crate::clock::Micros;
 use crate::plan::policy::{LimitPolicy, Limits, Mode, Quota};
+use vmcp_timing::Micros;
 
 /// A rule of the model.
 pub(super) struct Rule {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::*;
-use crate::clock::ManualClock;
+use vmcp_timing::ManualClock;
 
 pub(super) const LEASE: Duration = Duration::from_secs(4);
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use vmcp_backends::policy::{Credentials, Secret};
 use vmcp_credentials::{
     AwsStsPolicy, ExchangeContext, OAuthClient, PolicyError, RoleMapping, RoleMatch, Roles, Strategy,
-    SystemClock, TokenExchangePolicy, TokenUrl, XaaPolicy,
+    TokenExchangePolicy, TokenUrl, XaaPolicy,
 };
+use vmcp_timing::SystemClock;
 
 use super::super::Findings;
 use crate::config::file::{AwsSts, RoleMapping as FileMapping, StrategyKind, TokenExchange, Xaa};
@@ -28,7 +29,7 @@ impl ExchangeBuilder {
     ) -> Option<Credentials> {
         let exchanges = match &self.0 {
             Some(exchanges) => exchanges,
-            None => match ExchangeContext::new(Arc::new(SystemClock::start(crate::process::wall_time))) {
+            None => match ExchangeContext::new(Arc::new(SystemClock::start())) {
                 Ok(exchanges) => self.0.insert(exchanges),
                 Err(error) => {
                     findings.add_problem(path, format!("no TLS towards token endpoints: {error}"));
