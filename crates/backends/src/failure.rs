@@ -2,7 +2,6 @@
 //! executed, because a caller needs to know that. The public error contains no address; details go into its
 //! cause.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
@@ -164,19 +163,4 @@ impl fmt::Display for Failure {
             Self::Busy(..) | Self::Paused(_) => f.write_str("it asked for a pause"),
         }
     }
-}
-
-/// An error with its sources in one line, because HTTP libraries put the most specific cause last.
-pub(crate) fn error_chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        source = error.source();
-    }
-    text
 }

@@ -10,4 +10,3 @@ pub(crate) mod request_credentials;
 pub(crate) mod response_body;
 pub(crate) mod response_reader;
 pub(crate) mod retry_after;
-pub(crate) mod tls;

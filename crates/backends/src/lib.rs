@@ -31,7 +31,6 @@ use crate::lifecycle::per_caller::ProcessSlots;
 use crate::lifecycle::supervisor::SupervisedConnection;
 use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
 
-pub use crate::http::tls::check_ca_bundle;
 pub use crate::transport::child::{Environment, Launcher, adopt_orphans, exec_child_if_requested};
 
 /// How the gateway introduces itself to backends.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_credential_types::Credentials;
 use http::HeaderValue;
+use vmcp_http_client::TlsError;
 use vmcp_timing::Clock;
 
 use crate::cache::CredentialCache;
@@ -28,7 +29,7 @@ impl ExchangeContext {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(clock: Arc<dyn Clock>) -> Result<Arc<Self>, rustls::Error> {
+    pub fn new(clock: Arc<dyn Clock>) -> Result<Arc<Self>, TlsError> {
         let client = TokenClient::new()?;
         let (token_cache, aws_cache) =
             (CredentialCache::new(Arc::clone(&clock)), CredentialCache::new(Arc::clone(&clock)));

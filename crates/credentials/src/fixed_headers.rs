@@ -4,33 +4,13 @@ use std::future::ready;
 
 use http::{HeaderName, HeaderValue};
 use vmcp_domain::{BoxFuture, IsolationScope, Secret};
+use vmcp_http_client::is_owned_header;
 
 use crate::error::{CredentialError, PolicyError};
 use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 use crate::token_request::sensitive_value;
 
 const VALUE_BYTES_MAX: usize = 16 << 10;
-
-/// Headers that the transport writes itself, or that change how a message is parsed or routed.
-const RESERVED_HEADERS: [&str; 17] = [
-    "accept",
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "last-event-id",
-    "mcp-protocol-version",
-    "mcp-session-id",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// The same headers for every caller, or none.
 #[derive(Clone, Debug)]
@@ -54,7 +34,7 @@ impl FixedHeaders {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             return Err(PolicyError::new("headerName", "must be letters, digits and hyphens only"));
         };
-        if RESERVED_HEADERS.contains(&name.as_str()) {
+        if is_owned_header(name.as_str()) {
             return Err(PolicyError::new(
                 "headerName",
                 format!("the header {name} is written by the gateway itself"),

@@ -16,7 +16,6 @@ mod fixed_headers;
 mod scope;
 mod source;
 mod strategy;
-mod tls;
 mod token_client;
 mod token_exchange;
 mod token_request;

@@ -1,39 +1,28 @@
 //! Sends one HTTP request to a service and reads the whole response, within limits. Retries are left to
-//! `exchange`.
+//! `retry`.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode, Uri};
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
+use vmcp_http_client::{
+    AddressPolicy, ClientSettings, HttpClient, RuntimeExecutor, TlsError, Trust, error_chain, read_body,
+};
 
-use crate::failure::{FailureKind, ServiceFailure, error_chain};
+use crate::failure::{FailureKind, ServiceFailure};
 use crate::policy::ServicePolicy;
-use crate::tls;
 
 /// Time-out for a connection to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of idle connections in the pool.
 const IDLE_MAX: usize = 16;
-/// How long a connection stays idle in the pool. Plain: less than the 5 seconds after which common servers
-/// close it. TLS: less than the one minute of common proxies.
-const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
-const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
 /// How many bytes of an error response are read to find its error code.
 const ERROR_BYTES_MAX: usize = 16 << 10;
 /// Maximum length of an error code, in bytes.
 const ERROR_CODE_BYTES_MAX: usize = 48;
-/// Maximum memory that is allocated in advance for an announced content length.
-const RESERVED_MAX: usize = 1 << 20;
-
 /// A request to a service.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceCall {
@@ -54,41 +43,28 @@ impl ServiceCall {
 
 /// The HTTP client of one service, with its connection pool.
 pub(crate) struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     headers: HeaderMap,
     host: String,
 }
 
 impl Client {
     /// Creates a client. It does not connect yet.
-    pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, rustls::Error> {
-        let secure = policy.address.is_https();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(Duration::from_secs(60)));
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::config(secure)?)
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(tcp);
-        let pool = Pool::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(if secure { IDLE_TIMEOUT_TLS } else { IDLE_TIMEOUT_PLAIN })
-            .pool_max_idle_per_host(IDLE_MAX)
-            .http2_adaptive_window(true)
-            .build(connector);
+    pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, TlsError> {
+        let settings = ClientSettings {
+            trust: if policy.address.is_https() { Trust::System } else { Trust::Nothing },
+            addresses: AddressPolicy::Anywhere,
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_max: IDLE_MAX,
+        };
+        let client = HttpClient::new(&settings, RuntimeExecutor::of_caller())?;
         let mut headers = HeaderMap::new();
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vmcp/", env!("CARGO_PKG_VERSION"))));
         headers.extend(policy.headers.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(authorization) = &policy.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        Ok(Self { pool, headers, host: policy.address.authority().to_owned() })
+        Ok(Self { client, headers, host: policy.address.authority().to_owned() })
     }
 
     /// The service's host and port.
@@ -99,7 +75,7 @@ impl Client {
     /// Sends the request once and reads the whole response. Redirects are not followed, because they would
     /// send the API key to another host.
     pub(crate) async fn send_once(&self, call: &ServiceCall) -> Result<Bytes, ServiceFailure> {
-        let mut request = http::Request::new(Full::new(call.body.clone()));
+        let mut request = http::Request::new(call.body.clone());
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = call.uri.clone();
         request.headers_mut().clone_from(&self.headers);
@@ -112,7 +88,7 @@ impl Client {
                 format!("{}: {}: {}", self.host, call.log_name(), error_chain(error)),
             )
         };
-        let response = self.pool.request(request).await.map_err(|error| connection_failure(&error))?;
+        let response = self.client.send(request).await.map_err(|error| connection_failure(&error))?;
         if response.status() != StatusCode::OK {
             return Err(self.failure_of_response(call, response).await);
         }
@@ -149,25 +125,6 @@ impl Client {
             text.contains(word) || word.contains(text)
         })
     }
-}
-
-/// Reads a whole body; `None` when it is larger than `bytes_max`.
-async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>, hyper::Error> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > bytes_max {
-        return Ok(None);
-    }
-    let mut whole = BytesMut::with_capacity(announced.min(RESERVED_MAX));
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        if whole.len() + data.len() > bytes_max {
-            return Ok(None);
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(Some(whole.freeze()))
 }
 
 /// The delay in `retry-after-ms` or `Retry-After`, if it is a number. A date is ignored, because comparing it

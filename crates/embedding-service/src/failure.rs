@@ -1,7 +1,6 @@
 //! Failures of a service, and the errors that the caller receives for them. The text is for the log: it
 //! contains the host and the status, and nothing that was sent.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -88,19 +87,4 @@ impl ServiceFailure {
             EmbedError::Refused(self.text)
         }
     }
-}
-
-/// The error and its sources in one line: HTTP libraries put the relevant part last.
-pub(crate) fn error_chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        source = error.source();
-    }
-    text
 }

@@ -16,7 +16,6 @@ mod protocol;
 mod retry;
 mod service;
 mod tei;
-mod tls;
 mod vectors;
 
 pub use policy::{PolicyError, Provider, Secret, ServicePolicy};

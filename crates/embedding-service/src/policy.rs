@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use vmcp_domain::Secret;
+use vmcp_http_client::is_owned_header;
 
 use crate::endpoint_address::EndpointAddress;
 
@@ -22,21 +23,6 @@ const HEADERS_MAX: usize = 32;
 const HEADER_CHARS_MAX: usize = 8192;
 const MODEL_CHARS_MAX: usize = 256;
 const KEY_CHARS_MAX: usize = 8192;
-
-/// Headers that the client sets itself, or that belong to one hop.
-const RESERVED_HEADERS: [HeaderName; 11] = [
-    header::ACCEPT,
-    header::ACCEPT_ENCODING,
-    header::CONNECTION,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::HOST,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// Why settings are invalid. No message contains a URL, a key or a header's value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,10 +183,7 @@ impl ServicePolicy {
         for (name, value) in headers {
             let value = value.expose();
             let name = HeaderName::try_from(name).map_err(|_| PolicyError::HeaderName)?;
-            if RESERVED_HEADERS.contains(&name)
-                || name == header::AUTHORIZATION
-                || name == header::CONTENT_TYPE
-            {
+            if is_owned_header(name.as_str()) || name == header::AUTHORIZATION {
                 return Err(PolicyError::HeaderOwn(name));
             }
             let chars = value.chars().count();

@@ -60,7 +60,7 @@ enum ProtocolState {
 }
 
 impl Protocol {
-    pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, vmcp_http_client::TlsError> {
         let (state, batch) = match &policy.endpoints {
             Endpoints::Tei { info, embed } => {
                 let server_name = policy.address.authority_and_path();

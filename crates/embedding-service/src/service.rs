@@ -31,7 +31,7 @@ const QUERIES_MAX: usize = 32;
 pub enum StartError {
     /// TLS cannot be set up: the system's certificate store is empty, as in a bare container image.
     #[error("TLS towards the embedding service: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(#[from] vmcp_http_client::TlsError),
 }
 
 /// An embedding service. It sends nothing before the first call of [`Embedder::embed`].

@@ -15,7 +15,8 @@ use crate::introspection::{Introspector, IntrospectorParts};
 use crate::jwt::{self, TokenVerifier};
 use crate::key_store::KeyStore;
 use crate::policy::{Introspection, OidcPolicy, SettingError};
-use crate::tls;
+
+use vmcp_http_client::{TlsError, Trust};
 use vmcp_timing::Clock;
 
 /// Why an authenticator cannot be built from these settings.
@@ -27,12 +28,9 @@ pub enum SetupError {
     /// The configured API keys are invalid.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     ApiKeys(Vec<SettingError>),
-    /// The certificate authorities cannot be read.
-    #[error("`ca_bundle` cannot be used: {0}")]
-    CaBundle(String),
-    /// TLS cannot be set up.
-    #[error("no TLS: {0}")]
-    Tls(String),
+    /// The certificate authorities cannot be read, or TLS cannot be set up.
+    #[error("no TLS towards the issuer: {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// Authenticates callers by bearer tokens: signed tokens, opaque tokens and API keys.
@@ -112,8 +110,10 @@ impl BearerAuthenticator {
 
 impl OidcVerifier {
     fn new(policy: OidcPolicy, clock: &Arc<dyn Clock>) -> Result<Self, SetupError> {
-        let fetcher =
-            Arc::new(Fetcher::new(tls::config(policy.ca_bundle.as_deref())?, policy.address_policy));
+        let fetcher = Arc::new(Fetcher::new(
+            Trust::bundle_or_system(policy.ca_bundle.as_deref()),
+            policy.address_policy,
+        )?);
         let policy = Arc::new(policy);
         let key_store = Arc::new(KeyStore::new(Arc::clone(&policy), Arc::clone(&fetcher), Arc::clone(clock)));
         let token_verifier =

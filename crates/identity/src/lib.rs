@@ -17,8 +17,6 @@ mod key_set;
 mod key_store;
 pub mod policy;
 mod signature;
-pub mod ssrf_guard;
-mod tls;
 mod token_cache;
 
 pub use self::api_key::{API_KEY_ISSUER, ApiKey, NewApiKey, hash_api_key, new_api_key};

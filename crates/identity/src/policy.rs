@@ -8,7 +8,7 @@ use http::Uri;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 pub use vmcp_domain::Secret;
 
-use crate::ssrf_guard::{AddressPolicy, is_localhost};
+use vmcp_http_client::{AddressPolicy, is_localhost};
 
 /// The largest leeway for clock differences.
 pub const LEEWAY_MAX: Duration = Duration::from_secs(60);

@@ -31,20 +31,23 @@ const FOUNDATION: [&str; 3] = ["vmcp-domain", "vmcp-json", "vmcp-timing"];
 /// The workspace crates that a crate may depend on. A crate without an entry is a layer.
 fn allowed_dependencies(from: &str) -> AllowedDependencies {
     match from {
-        "vmcp-json" | "vmcp-timing" | "vmcp-expression" | "vmcp-fixtures" => {
+        "vmcp-json" | "vmcp-timing" | "vmcp-http-client" | "vmcp-expression" | "vmcp-fixtures" => {
             AllowedDependencies::OnlyThese(&[])
         }
         "vmcp-domain" => AllowedDependencies::OnlyThese(&["vmcp-json"]),
         "vmcp-edge" => AllowedDependencies::Only(&["vmcp-wire"]),
         // Credentials are added to each request when it is sent. Fetching them needs no transport towards
         // backends.
-        "vmcp-backends" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-credentials"]),
+        "vmcp-backends" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-credentials", "vmcp-http-client"]),
         // Operators write role matchers and prices in the same expression language.
-        "vmcp-credentials" | "vmcp-ratelimit" => AllowedDependencies::Only(&["vmcp-expression"]),
+        "vmcp-ratelimit" => AllowedDependencies::Only(&["vmcp-expression"]),
+        "vmcp-credentials" => AllowedDependencies::Only(&["vmcp-expression", "vmcp-http-client"]),
+        "vmcp-identity" => AllowedDependencies::Only(&["vmcp-http-client"]),
         "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-ratelimit"]),
         // The optimizer makes tools and results of its own, and only `wire` knows their form.
         "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-wire"]),
-        "vmcp-embedding" | "vmcp-embedding-service" => AllowedDependencies::Only(&["vmcp-optimizer"]),
+        "vmcp-embedding" => AllowedDependencies::Only(&["vmcp-optimizer"]),
+        "vmcp-embedding-service" => AllowedDependencies::Only(&["vmcp-optimizer", "vmcp-http-client"]),
         "vmcp-search-bench" => AllowedDependencies::Only(&["vmcp-optimizer", "vmcp-embedding"]),
         "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
         // The end-to-end tests report skipped tests.

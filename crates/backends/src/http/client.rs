@@ -7,75 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::rt::Executor;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioTimer;
 use tokio::runtime::Handle;
 use vmcp_credentials::CredentialHeaders;
+use vmcp_http_client::{AddressPolicy, ClientSettings, RuntimeExecutor, Trust, is_forwardable_header};
 
 use crate::call_hold::SentFlag;
-use crate::failure::{Failure, FailureClass, error_chain};
+use crate::failure::{Failure, FailureClass};
 use crate::http::content_coding;
 use crate::http::http1::Http1Client;
 use crate::http::redirect::{self, REDIRECTS_MAX};
 use crate::http::request_credentials::RequestCredentials;
 use crate::http::response_body::ResponseBody;
-use crate::http::tls;
 use crate::policy::{HttpPolicy, Secret};
-
-/// Runs connection tasks on the runtime that created the client, instead of the runtime of the first caller.
-/// Many threads share these connections; a thread that is busy with one call would delay the calls of all
-/// others.
-#[derive(Clone, Debug)]
-struct RuntimeExecutor(Handle);
-
-impl<F> Executor<F> for RuntimeExecutor
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, work: F) {
-        self.0.spawn(work);
-    }
-}
 
 /// Maximum number of idle connections in the pool of one backend.
 const IDLE_MAX: usize = 256;
-/// How long a connection without TLS may be idle. Common servers close after 5 seconds (Node, uvicorn).
-/// Closing earlier avoids that a request is sent on a closing connection. Reconnecting without TLS is cheap.
-const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
-/// How long a TLS connection may be idle. The value is below the 60 seconds of common proxies.
-const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
-
-/// Headers that are never taken from a passed-through client header: they belong to this hop, or are
-/// credentials. Sorted, because they are searched by bisection.
-const RESERVED_HEADERS: [&str; 22] = [
-    "accept",
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "last-event-id",
-    "origin",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-for",
-    "x-forwarded-host",
-];
-
 /// One outgoing HTTP request.
 #[derive(Clone, Debug)]
 pub(crate) struct OutboundRequest {
@@ -113,7 +59,7 @@ pub(crate) fn overwrite_headers(headers: &mut HeaderMap, more: &HeaderMap) {
 /// The HTTP client of one backend.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: vmcp_http_client::HttpClient,
     /// The client for requests without TLS; `None` if the backend's URL is not `http`.
     http1: Option<Http1Client>,
     headers: HeaderMap,
@@ -129,34 +75,23 @@ impl HttpClient {
         connect_wait: Duration,
         user_agent: &str,
     ) -> Result<Self, Failure> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(Duration::from_secs(60)));
-        tcp.set_connect_timeout(Some(connect_wait));
         let secure = policy.url.scheme_str() == Some("https");
-        let tls =
-            if secure { tls::config(policy.ca_bundle.as_deref())? } else { tls::config_without_roots()? };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(tcp.clone());
-        let idle_wait = if secure { IDLE_TIMEOUT_TLS } else { IDLE_TIMEOUT_PLAIN };
-        let plain = Http1Client::new(&policy.url, &tcp, idle_wait);
-        let client = Client::builder(RuntimeExecutor(Handle::current()))
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(idle_wait)
-            .pool_max_idle_per_host(IDLE_MAX)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .build(connector);
+        let settings = ClientSettings {
+            // Without TLS no authority is needed: redirects never change the scheme.
+            trust: if secure { Trust::bundle_or_system(policy.ca_bundle.as_deref()) } else { Trust::Nothing },
+            addresses: AddressPolicy::Anywhere,
+            connect_timeout: connect_wait,
+            idle_max: IDLE_MAX,
+        };
+        let http1 = Http1Client::new(&policy.url, settings.tcp_connector(), settings.idle_timeout());
+        // Many threads share the connections. On the runtime of their first caller, a thread that is busy with
+        // one call would delay the calls of all others.
+        let client = vmcp_http_client::HttpClient::new(&settings, RuntimeExecutor::on(Handle::current()))
+            .map_err(|error| Failure::not_sent(FailureClass::Settings, error))?;
         let mut own = HeaderMap::new();
         set_header(&mut own, "user-agent", user_agent);
         own.extend(parse_configured_headers(headers)?);
-        Ok(Self { client, http1: plain, headers: own, credentials: bearing })
+        Ok(Self { client, http1, headers: own, credentials: bearing })
     }
 
     /// The headers that every request must carry: the user agent and the configured headers.
@@ -229,7 +164,7 @@ impl HttpClient {
             let bearing = OutboundRequest { headers, base_headers: Arc::default(), ..outbound.clone() };
             return Box::pin(plain.send(&bearing)).await;
         }
-        let mut request = http::Request::new(Full::new(outbound.body.clone()));
+        let mut request = http::Request::new(outbound.body.clone());
         *request.method_mut() = outbound.method.clone();
         *request.uri_mut() = outbound.uri.clone();
         *request.headers_mut() = outbound.merged_headers();
@@ -238,11 +173,11 @@ impl HttpClient {
         }
         // Over TLS the HTTP library does not report when the first byte is sent.
         outbound.sent_flag.set();
-        let response = self.client.request(request).await.map_err(|error| {
-            if error.is_connect() {
-                Failure::not_sent(FailureClass::Connect, error_chain(&error))
+        let response = self.client.send(request).await.map_err(|error| {
+            if error.was_not_sent() {
+                Failure::not_sent(FailureClass::Connect, error)
             } else {
-                Failure::indeterminate(FailureClass::Exited, error_chain(&error))
+                Failure::indeterminate(FailureClass::Exited, error)
             }
         })?;
         Ok(response.map(ResponseBody::from_tls))
@@ -303,7 +238,7 @@ pub(crate) fn filter_passthrough_headers(headers: &[(String, String)]) -> Header
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = name.to_ascii_lowercase();
-        if RESERVED_HEADERS.binary_search(&name.as_str()).is_ok() || name.starts_with("mcp-") {
+        if !is_forwardable_header(&name) {
             continue;
         }
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
@@ -360,7 +295,6 @@ mod tests {
 
     #[test]
     fn credentials_and_hop_headers_are_not_passed_on() {
-        assert!(RESERVED_HEADERS.is_sorted());
         let headers = ["authorization", "Cookie", "host", "mcp-session-id", "x-tenant"]
             .map(|name| (name.to_owned(), "v".to_owned()));
         let passed = filter_passthrough_headers(&headers);

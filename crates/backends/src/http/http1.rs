@@ -13,15 +13,15 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::uri::{Authority, Scheme};
 use http::{Response, Uri};
-use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::io::Interest;
 use tower_service::Service;
+use vmcp_http_client::{TcpConnector, error_chain};
 
 pub(crate) use self::body::Http1Body;
 use self::head::ResponseHead;
 use self::pool::{Http1Connection, Pool, TryRead};
 use crate::call_hold::SentFlag;
-use crate::failure::{Failure, FailureClass, error_chain};
+use crate::failure::{Failure, FailureClass};
 use crate::http::client::OutboundRequest;
 use crate::http::response_body::ResponseBody;
 
@@ -32,7 +32,7 @@ const JOINED_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Http1Client {
     authority: Authority,
-    connector: HttpConnector,
+    connector: TcpConnector,
     pool: Arc<Pool>,
 }
 
@@ -46,10 +46,10 @@ enum SendOutcome {
 
 impl Http1Client {
     /// Creates a client for the origin of `uri` without connecting. `None` if its scheme is not `http`.
-    pub(crate) fn new(uri: &Uri, connector: &HttpConnector, idle_timeout: Duration) -> Option<Self> {
+    pub(crate) fn new(uri: &Uri, connector: TcpConnector, idle_timeout: Duration) -> Option<Self> {
         let authority = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP))?;
         let pool = Pool::new(idle_timeout);
-        Some(Self { authority: authority.clone(), connector: connector.clone(), pool })
+        Some(Self { authority: authority.clone(), connector, pool })
     }
 
     /// True if `uri` is on this client's origin.

@@ -12,7 +12,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::task::coop;
 
-use crate::failure::{Failure, FailureClass, error_chain};
+use vmcp_http_client::error_chain;
+
+use crate::failure::{Failure, FailureClass};
 use crate::http::http1::Http1Body;
 
 /// The error of a response body.

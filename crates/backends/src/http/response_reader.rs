@@ -10,7 +10,9 @@ use vmcp_json::Json;
 use vmcp_wire::jsonrpc::{self, Id, Message, UnreadableMessage};
 use vmcp_wire::sse::{self, Decoder};
 
-use crate::failure::{Failure, FailureClass, error_chain};
+use vmcp_http_client::error_chain;
+
+use crate::failure::{Failure, FailureClass};
 use crate::http::client::{ContentKind, content_kind, describe_content_type};
 use crate::http::response_body::ResponseBody;
 use crate::large_buffer::{LARGE_BYTES, LargeBuffer};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio::net::TcpListener;
+use vmcp_http_client::TlsError;
 use vmcp_identity::policy::OidcPolicy;
 use vmcp_identity::{BearerAuthenticator, SetupError};
 
@@ -265,6 +266,6 @@ async fn authorities_that_cannot_be_read_are_told_at_once() {
         let policy = OidcPolicy::new(settings).unwrap();
         let clock = crate::support::manual_clock();
         let refused = BearerAuthenticator::new("vmcp", Some(policy), Vec::new(), clock).unwrap_err();
-        assert!(matches!(refused, SetupError::CaBundle(_)), "{name}: {refused}");
+        assert!(matches!(refused, SetupError::Tls(TlsError::Bundle(_))), "{name}: {refused}");
     }
 }

@@ -3,14 +3,24 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt as _;
-use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use vmcp_http_client::{AddressPolicy, ClientSettings, TcpConnector, Trust};
 
 use super::Http1Client;
 use crate::call_hold::SentFlag;
 use crate::failure::{Failure, FailureClass};
 use crate::http::client::OutboundRequest;
+
+fn tcp_connector() -> TcpConnector {
+    let settings = ClientSettings {
+        trust: Trust::Nothing,
+        addresses: AddressPolicy::Anywhere,
+        connect_timeout: Duration::from_secs(5),
+        idle_max: 1,
+    };
+    settings.tcp_connector()
+}
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -26,7 +36,7 @@ struct Server {
 async fn serve(connections: Vec<Vec<&'static [u8]>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp?x=1", listener.local_addr().unwrap()).parse().unwrap();
-    let client = Http1Client::new(&uri, &HttpConnector::new(), IDLE_TIMEOUT).unwrap();
+    let client = Http1Client::new(&uri, tcp_connector(), IDLE_TIMEOUT).unwrap();
     let connections = tokio::spawn(async move {
         let mut count = 0;
         for answers in connections {
@@ -155,7 +165,7 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
-    let client = Http1Client::new(&uri, &HttpConnector::new(), IDLE_TIMEOUT).unwrap();
+    let client = Http1Client::new(&uri, tcp_connector(), IDLE_TIMEOUT).unwrap();
     let serving = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_exact(&mut [0; 100]).await.unwrap();

@@ -367,7 +367,7 @@ fn ca_bundle(file: String, path: &str, findings: &mut Findings<'_>) -> Option<Pa
         return None;
     }
     // Only a warning, because the file may be mounted later.
-    if let Err(reason) = vmcp_backends::check_ca_bundle(&file) {
+    if let Err(reason) = vmcp_http_client::check_ca_bundle(&file) {
         findings
             .add_warning(path, format!("does not work as it is now, and neither will the backend: {reason}"));
     }

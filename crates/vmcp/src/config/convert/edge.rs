@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use http::HeaderName;
 use ipnet::IpNet;
 use vmcp_edge::policy::{EdgePolicy, ServerInfo};
+use vmcp_http_client::is_forwardable_header;
 
-use super::outgoing::is_gateway_header;
 use super::{Findings, bounds, incoming};
 use crate::config::file::{IncomingAuth, Listen};
 use crate::config::report::{Problem, item_path};
@@ -139,14 +139,6 @@ fn is_host(host: &str, port_allowed: bool) -> bool {
     })
 }
 
-/// True for headers that must not be passed on: headers that the gateway writes itself, and headers with
-/// which a client could pose as another caller or another address.
-fn is_restricted(name: &str) -> bool {
-    is_gateway_header(name)
-        || name.starts_with("x-forwarded-")
-        || matches!(name, "authorization" | "cookie" | "forwarded" | "x-real-ip")
-}
-
 fn convert_passthrough(names: Vec<String>, findings: &mut Findings<'_>) -> Vec<String> {
     let mut out: Vec<String> = Vec::with_capacity(names.len());
     for (index, name) in names.into_iter().enumerate() {
@@ -155,7 +147,7 @@ fn convert_passthrough(names: Vec<String>, findings: &mut Findings<'_>) -> Vec<S
             Err(_) => {
                 findings.add_problem(path, format!("`{name}` is not a header name"));
             }
-            Ok(parsed) if is_restricted(parsed.as_str()) => {
+            Ok(parsed) if !is_forwardable_header(parsed.as_str()) => {
                 findings.add_problem(path, format!("the header `{parsed}` must not be passed on"));
             }
             Ok(parsed) if out.iter().any(|other| other == parsed.as_str()) => {

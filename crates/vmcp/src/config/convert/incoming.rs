@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vmcp_authz::{AuthzPolicy, PolicySource};
 use vmcp_domain::Identity;
 use vmcp_edge::policy::IncomingAuth as Incoming;
+use vmcp_http_client::TlsError;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret, SettingError};
 use vmcp_identity::{API_KEY_ISSUER, BearerAuthenticator, SetupError};
 use vmcp_json::{Json, Members};
@@ -222,8 +223,12 @@ fn bearer_auth(
                     }
                     return None;
                 }
-                SetupError::CaBundle(text) => ("oidc.caBundlePath", format!("cannot be used: {text}")),
-                SetupError::Tls(text) => ("oidc", format!("the gateway has no TLS yet: {text}")),
+                SetupError::Tls(TlsError::Bundle(text)) => {
+                    ("oidc.caBundlePath", format!("cannot be used: {text}"))
+                }
+                SetupError::Tls(TlsError::Setup(text)) => {
+                    ("oidc", format!("the gateway has no TLS yet: {text}"))
+                }
             };
             findings.add_problem(format!("{PATH}.{key}"), text);
             None

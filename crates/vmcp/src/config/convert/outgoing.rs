@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use http::{HeaderName, HeaderValue};
 use vmcp_backends::policy::{Credentials, Secret};
 use vmcp_credentials::Strategy;
+use vmcp_http_client::is_owned_header;
 
 use self::exchange::ExchangeBuilder;
 use super::Findings;
@@ -226,38 +227,13 @@ fn convert_injection(file: HeaderInjection, path: String, findings: &mut Finding
     Some(Header { name: name?, value: value?, path })
 }
 
-/// Headers that the transport writes itself, or that change how a message is read or routed.
-const GATEWAY_HEADERS: [&str; 15] = [
-    "accept",
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "last-event-id",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// True for a header that the gateway writes itself. All headers that begin with `mcp-` belong to the
-/// protocol.
-pub(super) fn is_gateway_header(name: &str) -> bool {
-    GATEWAY_HEADERS.contains(&name) || name.starts_with("mcp-")
-}
-
 /// The name of a header in lower case, or a problem if it must not be set for a backend.
 pub(super) fn header_name_of(name: &str, path: &str, findings: &mut Findings<'_>) -> Option<String> {
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         findings.add_problem(path, format!("`{name}` is not a header name"));
         return None;
     };
-    if is_gateway_header(parsed.as_str()) {
+    if is_owned_header(parsed.as_str()) {
         findings.add_problem(path, format!("the header `{parsed}` is written by the gateway itself"));
         return None;
     }

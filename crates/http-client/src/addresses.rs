@@ -2,7 +2,7 @@
 //! not lead into the internal network (SSRF). Names are resolved here, and the connection goes to exactly the
 //! checked addresses, so a name that resolves differently later gains nothing.
 
-use std::future::Future;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
-use vmcp_domain::BoxFuture;
 
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -59,7 +58,8 @@ impl AddressPolicy {
 }
 
 /// True for names that always mean this machine (RFC 6761, section 6.3).
-pub(crate) fn is_localhost(host: &str) -> bool {
+#[must_use]
+pub fn is_localhost(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     host == "localhost" || host.ends_with(".localhost")
 }
@@ -114,19 +114,20 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 /// A DNS lookup.
-pub(crate) type DnsLookup =
-    Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+type DnsLookup =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> + Send + Sync>;
 
 /// A resolver for an HTTP client that returns only allowed addresses.
 #[derive(Clone)]
-pub(crate) struct GuardedResolver {
+pub struct GuardedResolver {
     address_policy: AddressPolicy,
     lookup: DnsLookup,
 }
 
 impl GuardedResolver {
     /// Builds a resolver that uses the system's lookup.
-    pub(crate) fn new(address_policy: AddressPolicy) -> Self {
+    #[must_use]
+    pub fn new(address_policy: AddressPolicy) -> Self {
         let lookup: DnsLookup =
             Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
         Self { address_policy, lookup }
@@ -146,6 +147,12 @@ impl GuardedResolver {
         }
         found.truncate(ADDRESSES_MAX);
         Ok(found)
+    }
+}
+
+impl fmt::Debug for GuardedResolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GuardedResolver").field(&self.address_policy).finish()
     }
 }
 
