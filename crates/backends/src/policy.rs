@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use vmcp_credentials::CredentialSource;
 use vmcp_domain::BackendId;
+pub use vmcp_domain::Secret;
 
 use crate::transport::child::{Environment, Launcher};
-pub use vmcp_domain::Secret;
 
 /// Everything that the transports need to know about one backend.
 #[derive(Clone, Debug)]

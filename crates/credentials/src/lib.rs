@@ -23,6 +23,8 @@ mod token_url;
 mod validation;
 mod xaa;
 
+pub use vmcp_domain::{IsolationScope, Secret};
+
 pub use crate::exchange_context::ExchangeContext;
 pub use crate::fixed_headers::FixedHeaders;
 pub use crate::token_request::OAuthClient;
@@ -32,5 +34,4 @@ pub use error::{CredentialError, PolicyError};
 pub use source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 pub use strategy::Strategy;
 pub use token_exchange::TokenExchangePolicy;
-pub use vmcp_domain::{IsolationScope, Secret};
 pub use xaa::XaaPolicy;

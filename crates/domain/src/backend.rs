@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmcp_json::{Json, Members};
+
 use crate::address::UriTemplate;
 use crate::context::CallContext;
 use crate::gateway::GatewayFuture;
@@ -12,7 +14,6 @@ use crate::message::{Continuation, Reply, TaskOperation};
 use crate::name::{BackendId, BackendPromptName, BackendToolName, BackendUri};
 use crate::scope::{CallerScope, IsolationScope};
 use crate::version::ProtocolVersion;
-use vmcp_json::{Json, Members};
 
 /// A tool as its backend offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
+use vmcp_json::{Json, Members};
+
 use crate::client_key::ClientKey;
 use crate::gateway::BoxFuture;
-use vmcp_json::{Json, Members};
 
 /// The severity of a log message, least severe first (RFC 5424, which the specification's logging section
 /// uses).

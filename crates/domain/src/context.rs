@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use vmcp_json::Members;
+
 use crate::caller::Caller;
 use crate::client_port::{ClientPort, SilentClient};
 use crate::reservation::Reservation;
 use crate::secret::Secret;
 use crate::version::ProtocolVersion;
 use crate::work_hold::WorkHold;
-use vmcp_json::Members;
 
 /// The well-known prefix under which translators embed IPv4 addresses (RFC 6052, section 2.1).
 const TRANSLATED_IPV4: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmcp_json::Json;
+
 use crate::address::ResourceUri;
 use crate::client_port::Capability;
 use crate::limit::{RateLimit, RepeatedCall};
 use crate::name::{BackendId, PromptName, ToolName};
-use vmcp_json::Json;
 
 /// The internal cause of an error. It goes to the log and never to a client.
 #[derive(Clone, Default)]

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use vmcp_json::Members;
+
 use crate::address::{ResourceUri, UriTemplate};
 use crate::name::{BackendId, BackendPromptName, BackendToolName, PromptName, ToolName};
-use vmcp_json::Members;
 
 /// The backend and the original name of an advertised item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

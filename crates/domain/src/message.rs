@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use vmcp_json::{Json, Members};
+
 use crate::address::{ResourceUri, UriTemplate};
 use crate::name::{BackendId, PromptName, ToolName};
-use vmcp_json::{Json, Members};
 
 /// What a client adds when it retries a request that required input (2026-07-28, multi round-trip requests).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,10 +13,11 @@ mod static_vectors;
 mod vocabulary;
 mod wordpiece;
 
+pub use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
+
 pub use crate::embedding_cache::Cached;
 pub use minilm::MiniLm;
 pub use static_vectors::StaticVectors;
-pub use vmcp_optimizer::{EmbedError, Embedder, Embeddings, Purpose};
 pub use wordpiece::tokenize;
 
 /// The identity of a model: its name and the first 8 digits of its asset's digest.

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings};
+use vmcp::{Additions, CancellationToken, Listener, RunningGateway, StopSignals};
 use vmcp_backends::policy::{
     BackendPolicy, CallerBounds, HttpPolicy, Isolation, ProcessPolicy, StdioPolicy, Timeouts, Transport,
 };
@@ -24,8 +26,6 @@ use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 
 use crate::cli::Listen;
 use crate::commands::serve::shutdown_on_signal;
-use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings};
-use vmcp::{Additions, CancellationToken, Listener, RunningGateway, StopSignals};
 
 /// The default port of the demo. If it is in use, the demo takes a free one.
 const PORT: u16 = 4483;

@@ -20,12 +20,12 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
+use vmcp::config::LogLevel;
+use vmcp::process::environment;
 use vmcp_domain::escape_controls;
 
 use crate::cli::LogFormat;
 use crate::logs::sampler::{CallsiteBudgets, Sampler};
-use vmcp::config::LogLevel;
-use vmcp::process::environment;
 
 /// The most lines that wait to be written.
 const QUEUED_LINES_MAX: usize = 4096;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use vmcp_domain::{InvalidTokenReason, Unauthorized};
 use vmcp_json::Json;
+use vmcp_timing::Clock;
 
 use crate::claims::{self, ClaimsSource};
 use crate::fetcher::{FetchError, Fetcher, Form};
@@ -22,7 +23,6 @@ use crate::jwt::VerifiedCaller;
 use crate::key_store::KeyStore;
 use crate::policy::{IntrospectionClient, OidcPolicy};
 use crate::token_cache::{self, Digest, Now, TokenCache, Validity};
-use vmcp_timing::Clock;
 
 /// How long an active token is accepted before it is introspected again. A revocation is noticed this late.
 pub(crate) const ACTIVE_TTL: Duration = Duration::from_secs(60);

@@ -10,12 +10,12 @@ use bytestring::ByteString;
 use jsonwebtoken::{DecodingKey, Header, crypto, decode_header};
 use vmcp_domain::{Caller, Identity, InvalidTokenReason, Secret, Unauthorized};
 use vmcp_json::{Json, Members};
+use vmcp_timing::Clock;
 
 use crate::claims::{self, ClaimsSource};
 use crate::key_store::{IssuerSnapshot, KeyStore};
 use crate::policy::OidcPolicy;
 use crate::token_cache::{self, Now, TokenCache, Validity};
-use vmcp_timing::Clock;
 
 /// The longest time for which a verified token is accepted without another verification.
 const CACHE_TTL_MAX: Duration = Duration::from_secs(300);

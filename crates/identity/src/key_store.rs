@@ -17,12 +17,12 @@ use http::Uri;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use vmcp_domain::Unauthorized;
+use vmcp_timing::Clock;
 
 use crate::discovery::{self, Metadata};
 use crate::fetcher::{FetchError, Fetcher};
 use crate::key_set::KeySet;
 use crate::policy::{Introspection, OidcPolicy};
-use vmcp_timing::Clock;
 
 /// Keys up to this age are used without a refresh.
 const FRESH_AGE_MAX: Duration = Duration::from_secs(240);

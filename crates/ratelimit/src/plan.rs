@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicU32;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, LimitedOperation, Tool};
+use vmcp_timing::{Clock, Micros};
 
 use crate::bucket::calendar::{Calendar, Period};
 use crate::bucket::decide::BucketSnapshot;
@@ -32,7 +33,6 @@ pub use costs::{Costs, RulePrice};
 pub(crate) use costs::{Settlement, UNPAYABLE};
 pub use planner::Planner;
 pub(crate) use planner::SavedDefinition;
-use vmcp_timing::{Clock, Micros};
 
 /// Identifies one bucket definition for the lifetime of the process: the same rule on the same tool always
 /// has the same identifier.

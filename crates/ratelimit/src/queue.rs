@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 use vmcp_domain::LimitScope;
+use vmcp_timing::{Clock, Micros};
 
 use crate::bucket::decide::BucketSnapshot;
 use crate::bucket::memory_store::MemoryStore;
@@ -23,8 +24,6 @@ use crate::bucket::rate::{Level, Rate};
 use crate::bucket::user_table::UserKey;
 use crate::plan::Plan;
 use crate::plan::policy::{Mode, WaitBounds};
-use vmcp_timing::{Clock, Micros};
-
 use crate::queue::fair_queue::Ticket;
 pub(crate) use crate::queue::scheduler::Needs;
 use crate::queue::scheduler::{LimitKey, Need, Now, QueueState, Scheduler, Supply};

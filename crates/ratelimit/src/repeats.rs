@@ -13,9 +13,9 @@ use vmcp_domain::{
     CallContext, CallTool, Error, Gateway, GatewayFuture, RepeatedCall, Reply, ResultType, SharedGateway,
     accounting_address, forward,
 };
+use vmcp_timing::{Clock, Micros};
 
 use crate::plan::pattern::Pattern;
-use vmcp_timing::{Clock, Micros};
 
 /// The largest number of different calls that are tracked. Beyond it further calls pass uncounted.
 const CALLS_MAX: usize = 100_000;

@@ -23,18 +23,16 @@ use std::time::Duration;
 use vmcp_domain::{CallContext, CallOrigin};
 use vmcp_timing::Clock;
 
+pub(crate) use crate::audit::decision_capture::CapturingObserver;
+use crate::audit::record_time::RecordClock;
+pub(crate) use crate::audit::record_time::{format as format_time, parse as parse_time};
 use crate::config::AuditSettings;
 use crate::metrics::AuditCounters;
-
-pub(crate) use crate::audit::decision_capture::CapturingObserver;
-pub(crate) use crate::audit::record_time::{format as format_time, parse as parse_time};
 pub(crate) use calls::AuditedCalls;
 pub(crate) use changes::LimitsChange;
-pub(crate) use requests::AuditedRequests;
-
-use crate::audit::record_time::RecordClock;
 use file::AuditFile;
 use log::RecordWriter;
+pub(crate) use requests::AuditedRequests;
 
 /// The kind of record for a tool call.
 pub(crate) const TOOL_CALL: &str = "mcp_tool_call";

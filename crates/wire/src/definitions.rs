@@ -13,9 +13,8 @@ use vmcp_domain::{
 };
 use vmcp_json::{Json, Members};
 
-use crate::definitions::sanitize::Sanitized;
-
 pub use crate::definitions::sanitize::Adjustments;
+use crate::definitions::sanitize::Sanitized;
 pub use compact::compact_tool;
 
 /// A parsed and repaired list item of a backend.

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use crate::web::{self, HttpReply, ReceivedRequest};
 use vmcp_backends::policy::{Timeouts, Transport};
 
+use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Harness, TIMEOUTS, context, http_policy, policy};
 
 /// A server that answers `tools/list` with `page`, which receives the cursor.

@@ -8,10 +8,9 @@ use http::StatusCode;
 use roxmltree::{Document, ParsingOptions};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-use super::policy::AwsStsPolicy;
 use vmcp_domain::Secret;
 
+use super::policy::AwsStsPolicy;
 use crate::cache::FetchedCredential;
 use crate::error::FetchFailure;
 use crate::exchange_context::ExchangeContext;

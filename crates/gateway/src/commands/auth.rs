@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use vmcp::config::Settings;
+use vmcp::{Additions, RunningGateway};
 use vmcp_authz::AccessRequest;
 use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, ResourceUri};
 use vmcp_json::{Json, Members};
@@ -12,8 +14,6 @@ use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::cli::{Action, ExplainArgs};
 use crate::terminal;
-use vmcp::config::Settings;
-use vmcp::{Additions, RunningGateway};
 
 /// Creates a key and prints it with its hash. The key is not stored, so it cannot be printed again.
 pub(crate) fn new_key(name: &str) -> anyhow::Result<ExitCode> {

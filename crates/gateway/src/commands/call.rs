@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
+use vmcp::RunningGateway;
+use vmcp::config::Settings;
 use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error};
 use vmcp_json::{Json, Members};
-
 use vmcp_optimizer::FIND_TOOL;
 
 use crate::terminal;
-use vmcp::RunningGateway;
-use vmcp::config::Settings;
 
 /// Connects, calls the tool, prints the result and stops. The exit code is a failure if the tool fails.
 pub(crate) async fn run(

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vmcp::config::{Settings, default_optimizer};
+use vmcp::process::environment;
+use vmcp::{Additions, RunningGateway};
 use vmcp_domain::{Availability, CallContext, CallOrigin};
 use vmcp_optimizer::{SearchResult, SearchResults};
 
 use crate::terminal;
-use vmcp::config::{Settings, default_optimizer};
-use vmcp::process::environment;
-use vmcp::{Additions, RunningGateway};
 
 /// How long the command waits for the vectors of all tools.
 const EMBEDDING_TIMEOUT: Duration = Duration::from_secs(300);

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use serde_json::json;
+use vmcp::config::Settings;
+use vmcp::{Additions, RunningGateway};
 use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, Tool};
 
 use crate::terminal;
-use vmcp::config::Settings;
-use vmcp::{Additions, RunningGateway};
 
 /// Connects, lists the tools, prints them and stops. Backends that cannot be reached are named on standard
 /// error.

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
+use vmcp_timing::{Clock, Micros};
 
 use crate::bucket::decide::{BucketRefusal, BucketSnapshot, Charges, bucket_refusal};
 use crate::bucket::low_bucket::LowBucket;
@@ -22,7 +23,6 @@ use crate::bucket::user_table::{UserKey, UserRecord};
 use crate::plan::policy::Mode;
 use crate::plan::{BucketId, LevelStorage, Plan, PlannedBucket, Planner};
 pub(crate) use receipt::signed_units;
-use vmcp_timing::{Clock, Micros};
 
 /// The levels of every bucket, in this process.
 pub struct MemoryStore {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use sha2::{Digest as _, Sha256};
+use vmcp_timing::Micros;
 
 use crate::bucket::rate::Rate;
 use crate::bucket::saved_levels::codec::{Reader, Writer};
 use crate::bucket::user_table::UserKey;
-use vmcp_timing::Micros;
 
 /// The first bytes of saved levels. The number changes with the format.
 const MAGIC: &[u8; 16] = b"vmcp levels 1\r\n\0";

@@ -5,10 +5,11 @@ mod packed;
 
 use std::num::NonZeroU128;
 
+use vmcp_timing::Micros;
+
 use crate::bucket::rate::{BucketState, Level, Rate};
 use crate::plan::BucketId;
 use packed::Packed;
-use vmcp_timing::Micros;
 
 /// A user, as a hash under this process's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,6 +12,7 @@ pub(crate) mod slot_admission;
 use std::time::Instant;
 
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
+use vmcp_timing::Micros;
 
 use super::{LimitedUser, Limiter, Permit, ToolPlan, levels_or_full};
 use crate::bucket::decide::{BucketSnapshot, Wait};
@@ -22,7 +23,6 @@ use crate::limiter::tool_plan::caller::{address_identity, synthetic_identity};
 use crate::plan::Plan;
 use crate::plan::policy::{Anonymous, Mode};
 use crate::queue::{LimitIndex, Needs, NextStep, WaitContext, WaitProgress, WaitReason, needs};
-use vmcp_timing::Micros;
 
 /// The pause of a queue in microseconds after an unexpected refusal by a shared store: another replica was
 /// faster. So a queue sends at most a hundred refused requests a second.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, LimitedOperation, RateLimit};
+use vmcp_timing::Micros;
 
 use crate::shared::store::StoreFailure;
-use vmcp_timing::Micros;
 
 /// One decision.
 #[derive(Clone, Debug)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, ToolList, ToolName};
+use vmcp_timing::Micros;
 
 use super::{Arguments, BucketView, LimitedUser, Limiter, Sharing, ToolPlan};
 use crate::limiter::inspect::bucket_views;
 use crate::plan::{PlannedBucket, Variation};
 use crate::queue::needs;
 use crate::shared::store::{Adjustment, COST_OF_ANY_CALL, StoreBatch, store_batches};
-use vmcp_timing::Micros;
 
 /// What an operator does to buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

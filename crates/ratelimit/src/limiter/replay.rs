@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vmcp_domain::{Caller, Error, LimitScope, Retry, Tool};
+use vmcp_timing::{ManualClock, Micros};
 
 use super::{Limiter, Permit, ToolPlan};
 use crate::bucket::user_table::UserKey;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
 use crate::plan::policy::LimitPolicy;
-use vmcp_timing::{ManualClock, Micros};
 
 /// A limiter for recorded calls.
 pub struct Replay {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, CallTool, Error, GatewayFuture, Reservation, ReserveBudget, SharedGateway};
+use vmcp_timing::Micros;
 
 use super::{Arguments, LimitedUser, Limiter, Permit, ToolPlan};
 use crate::bucket::memory_store::{Receipt, signed_units};
@@ -16,7 +17,6 @@ use crate::limiter::tool_plan::is_same_bucket;
 use crate::plan::{PlannedBucket, Settlement};
 use crate::queue::needs;
 use crate::shared::store::{Adjustment, OnStoreFailure, RemoteBucket, StoreBatch, store_batches};
-use vmcp_timing::Micros;
 
 /// The most calls of one reservation.
 const CALLS_MAX: usize = 1000;

@@ -20,6 +20,7 @@ use vmcp_domain::{
 };
 use vmcp_json::Members;
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::{ManualClock, Micros};
 
 use super::*;
 use crate::bucket::rate::{BucketState, Payment, Rate};
@@ -32,7 +33,6 @@ use crate::plan::policy::{
 };
 use crate::shared::slots::tests::FakeSlots;
 use crate::shared::store::{Adjustment, RemoteBucket, SLOT_LEASE, StoreFailure, TakeGrant, TakeRequest};
-use vmcp_timing::{ManualClock, Micros};
 
 pub(super) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();

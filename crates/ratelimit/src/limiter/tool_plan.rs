@@ -12,12 +12,12 @@ use arc_swap::ArcSwapOption;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitedOperation, Tool, ToolName};
+use vmcp_timing::Micros;
 
 use crate::limiter::inspect::status::UnmatchedRule;
 use crate::plan::{Costs, LimitedRequest, Plan, PlannedBucket, Planner, Variation};
 use crate::shared::fallback::Fallback;
 use crate::shared::lease::{LeasePlan, Leases, with_costs};
-use vmcp_timing::Micros;
 
 /// The plans of one list of tools.
 pub(super) struct ListPlans {

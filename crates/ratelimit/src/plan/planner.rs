@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU32;
 
 use parking_lot::{Mutex, RwLock};
 use vmcp_domain::{Tool, ToolName};
+use vmcp_timing::Micros;
 
 use super::{BucketId, LimitedRequest, Plan, PlannedSlotLimit, RulePrice, Variation};
 use crate::bucket::rate::{BucketState, Rate};
@@ -21,7 +22,6 @@ use crate::plan::planner::restored_definitions::RestoredDefinitions;
 pub(crate) use crate::plan::planner::restored_definitions::SavedDefinition;
 use crate::plan::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
 use crate::plan::value_buckets::ValueBuckets;
-use vmcp_timing::Micros;
 
 /// The largest number of definitions. A backend that keeps renaming its tools adds one with every name, and
 /// none may be removed while a caller may be in debt under it. Beyond the bound, all tools of a rule share

@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use vmcp_timing::Micros;
 
 use super::BucketId;
 use crate::bucket::rate::{BucketState, Rate};
 use crate::bucket::user_table::UserKey;
-use vmcp_timing::Micros;
 
 type SharedBucket = Arc<Mutex<Option<BucketState>>>;
 

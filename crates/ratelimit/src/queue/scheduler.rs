@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use vmcp_timing::Micros;
 
 use crate::bucket::rate::{Level, Rate};
 use crate::bucket::user_table::UserKey;
 use crate::plan::BucketId;
 use crate::plan::policy::WaitBounds;
 use crate::queue::fair_queue::{FairQueue, Ticket};
-use vmcp_timing::Micros;
 
 /// The pause of a limit on calls in flight after a granted call was refused, in microseconds.
 const SLOT_RETRY_PAUSE: u64 = 10_000;

@@ -1,9 +1,9 @@
 use vmcp_domain::{Caller, Identity, Tool};
 use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
+use vmcp_timing::ManualClock;
 
 use super::*;
-use vmcp_timing::ManualClock;
 
 const WITHIN: u64 = 60_000_000;
 

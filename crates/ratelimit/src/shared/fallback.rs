@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use vmcp_timing::{Clock, Micros};
 
 use crate::bucket::memory_store::MemoryStore;
 use crate::bucket::rate::Rate;
@@ -16,7 +17,6 @@ use crate::plan::policy::LimitPolicy;
 use crate::plan::{LimitedRequest, Plan, Planner, Variation};
 use crate::shared::store::{Adjustment, RemoteBucket, RemoteStore, StoreFailure};
 use crate::task_spawner::TaskSpawner;
-use vmcp_timing::{Clock, Micros};
 
 /// The largest number of buckets with a debt to the store. Beyond that, further buckets owe nothing, which
 /// lets at most one burst of those buckets pass twice.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use vmcp_timing::{Clock, Micros};
 
 use crate::bucket::decide::Wait;
 use crate::bucket::rate::{Level, Rate};
@@ -27,7 +28,6 @@ use crate::shared::lease::counters::LeaseCounters;
 pub use crate::shared::lease::counters::LeaseCounts;
 use crate::shared::store::{Adjustment, RemoteBucket, RemoteStore, StoreFailure, TakeRequest, remote_bucket};
 use crate::task_spawner::TaskSpawner;
-use vmcp_timing::{Clock, Micros};
 
 /// How many times a call waits for tokens before it fails with a time-out of the store: other calls may spend
 /// the tokens first every time.

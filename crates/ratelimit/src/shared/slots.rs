@@ -31,6 +31,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use vmcp_timing::{Clock, Micros};
 
 use crate::plan::policy::Mode;
 use crate::shared::store::{
@@ -38,7 +39,6 @@ use crate::shared::store::{
 };
 use crate::task_spawner::TaskSpawner;
 use registry::{EndedCall, SlotRegistry};
-use vmcp_timing::{Clock, Micros};
 
 /// How long a store that has come back is not asked for slots. It may have lost its data, and every replica
 /// has to reconnect and report what it holds. Reconnecting takes a third of a second, reporting takes a

@@ -10,14 +10,13 @@ use std::time::Duration;
 use sha2::Digest;
 use smallvec::SmallVec;
 use vmcp_domain::{BoxFuture, Identity};
+use vmcp_timing::Micros;
 
 use crate::bucket::calendar::Period;
 use crate::bucket::rate::Rate;
 use crate::plan::policy::Mode;
 use crate::plan::{LevelStorage, Plan};
 use crate::shared::blocks::Blocks;
-use vmcp_timing::Micros;
-
 pub use crate::shared::store::legacy_keys::LegacyKeys;
 pub use crate::shared::store::slot_store::{
     CallId, RemoteSlotLimit, SLOT_LEASE, SlotReport, SlotRequest, SlotStore, SlotVerdict, StoreConnection,

@@ -1,6 +1,7 @@
 //! What an admitted call has paid: refunds, further charges, and the release of its slots.
 
 use smallvec::SmallVec;
+use vmcp_timing::Micros;
 
 use super::{MemoryStore, Receipt, lock_shared, release_shared_slots};
 use crate::bucket::decide::Charges;
@@ -9,7 +10,6 @@ use crate::bucket::rate::{BucketState, Payment};
 use crate::bucket::user_table::UserKey;
 use crate::plan::policy::Mode;
 use crate::plan::{LevelStorage, Plan, PlannedBucket};
-use vmcp_timing::Micros;
 
 impl Receipt<'_> {
     /// The nearly empty bucket to report to the caller, if there is one.

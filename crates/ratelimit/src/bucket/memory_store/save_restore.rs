@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use vmcp_timing::Micros;
+
 use super::MemoryStore;
 use crate::bucket::memory_store::user_entries::UserEntry;
 use crate::bucket::rate::{BucketState, Level, Rate};
 use crate::bucket::saved_levels::{SavedBucket, SavedLevels, SavedState, Secrets};
 use crate::plan::{BucketId, SavedDefinition};
-use vmcp_timing::Micros;
 
 /// Whether a calendar period is certainly over, even if no call has begun a later one: it began more than two
 /// typical lengths ago.

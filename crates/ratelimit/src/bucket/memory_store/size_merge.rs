@@ -2,11 +2,12 @@
 //! what is missing in one size stays missing in the other. A call that pays moves it into the size that
 //! applies; a call that is refused moves nothing.
 
+use vmcp_timing::Micros;
+
 use crate::bucket::memory_store::user_entries::UserEntries;
 use crate::bucket::rate::{BucketState, merged};
 use crate::bucket::user_table::UserRecord;
 use crate::plan::{LevelStorage, Plan, PlannedBucket, Planner};
-use vmcp_timing::Micros;
 
 /// The state of a user's bucket with everything that is missing in its other sizes. `None` if no size has a
 /// state, which means that the bucket is full.

@@ -2,10 +2,12 @@ mod in_flight;
 mod user_room;
 
 use std::num::NonZeroU32;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use vmcp_testkit::tool;
+use vmcp_timing::ManualClock;
 
 use super::*;
 use crate::bucket::decide::Wait;
@@ -15,8 +17,6 @@ use crate::plan::policy::Overflow;
 use crate::plan::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds,
 };
-use std::sync::atomic::AtomicUsize;
-use vmcp_timing::ManualClock;
 
 fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
     let rate =

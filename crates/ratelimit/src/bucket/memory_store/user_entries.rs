@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use vmcp_timing::Micros;
 
 use crate::bucket::rate::BucketState;
 use crate::bucket::user_table::{UserKey, UserRecord, UserTable};
 use crate::plan::policy::Overflow;
 use crate::plan::{BucketId, Plan, Planner};
-use vmcp_timing::Micros;
 
 /// The number of shards over which users are spread: enough that threads rarely contend for a lock.
 const SHARD_COUNT: usize = 64;

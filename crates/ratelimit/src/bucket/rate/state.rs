@@ -1,7 +1,8 @@
 //! The stored state of one bucket, and the bound on refunds to it.
 
-use super::{Level, Rate};
 use vmcp_timing::Micros;
+
+use super::{Level, Rate};
 
 /// The stored state of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! The binary encoding of saved levels: little-endian numbers, and texts with a length prefix.
 
+use vmcp_timing::Micros;
+
 use super::SavedState;
 use crate::bucket::user_table::UserKey;
-use vmcp_timing::Micros;
 
 /// Appends values to a buffer.
 #[derive(Default)]

@@ -1,7 +1,8 @@
 //! The state of a bucket packed into 16 bytes, so that a user fits into one cache line.
 
-use crate::bucket::rate::{BucketState, Level, Rate};
 use vmcp_timing::Micros;
+
+use crate::bucket::rate::{BucketState, Level, Rate};
 
 /// Bits of the level's timestamp in microseconds: 142 years.
 const AT_BITS: u32 = 52;

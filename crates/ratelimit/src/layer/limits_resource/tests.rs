@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use vmcp_domain::{CallOrigin, Caller, Continuation, Identity};
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::ManualClock;
 
 use super::*;
 use crate::bucket::rate::Rate;
@@ -13,7 +14,6 @@ use crate::plan::policy::{
     Anonymous, Cost, LimitPolicy, Limits, ListHandling, MissingValue, Mode, Quota, RemainingHints, ToolRule,
     ValueQuota, ValueSource,
 };
-use vmcp_timing::ManualClock;
 
 fn quota(tokens: u64, mode: Mode) -> Quota {
     Quota::new(vec![Rate::new(tokens, Duration::from_secs(60), tokens).unwrap()], mode)

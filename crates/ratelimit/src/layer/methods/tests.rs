@@ -3,13 +3,13 @@ use std::time::Duration;
 use vmcp_domain::{CallOrigin, Caller, Continuation, LimitScope, Retry};
 use vmcp_json::Members;
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::ManualClock;
 
 use super::*;
 use crate::bucket::rate::Rate;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
 use crate::plan::policy::{Concurrency, LimitPolicy, Limits, MethodRule, Mode, Quota};
-use vmcp_timing::ManualClock;
 
 fn limits(tokens: u64) -> Limits {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();

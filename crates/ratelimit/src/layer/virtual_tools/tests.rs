@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use vmcp_domain::{CallOrigin, Caller, RoutingTarget};
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::ManualClock;
 
 use super::*;
 use crate::bucket::rate::Rate;
@@ -11,7 +12,6 @@ use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
     Anonymous, Consistency, Cost, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use vmcp_timing::ManualClock;
 
 fn once_a_minute() -> Limits {
     let rate = Rate::new(1, Duration::from_secs(60), 1).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use vmcp_domain::Error;
+use vmcp_timing::Micros;
 
 use super::refusal::rate_limited_error;
 use crate::bucket::decide::Wait;
@@ -18,7 +19,6 @@ use crate::limiter::{LimitedUser, Limiter, Sharing, ToolPlan};
 use crate::plan::{PlannedBucket, Settlement};
 use crate::shared::fallback::Fallback;
 use crate::shared::store::{OnStoreFailure, RemoteBucket, StoreBatch, store_batches};
-use vmcp_timing::Micros;
 
 impl Limiter {
     /// Decides as the failure policy says.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use vmcp_domain::{Error, LimitScope, RateLimit, Retry};
+use vmcp_timing::Clock;
 
 use crate::bucket::decide::Wait;
 use crate::limiter::ToolPlan;
 use crate::plan::Plan;
 use crate::plan::policy::Mode;
-use vmcp_timing::Clock;
 
 /// The refusal by one bucket of a plan.
 pub(in crate::limiter) fn rate_limited_error(

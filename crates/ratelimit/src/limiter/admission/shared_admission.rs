@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use vmcp_domain::Error;
+use vmcp_timing::{Clock, Micros};
 
 use super::refusal::shared_rate_limited_error;
 use crate::limiter::admission::Refusal;
@@ -17,7 +18,6 @@ use crate::shared::slots::{AcquireOutcome, SharedSlots};
 use crate::shared::store::{
     AdmitRequest, OnStoreFailure, PlanView, RemoteVerdict, SlotBatch, StoreBatch, StoreFailure, store_batches,
 };
-use vmcp_timing::{Clock, Micros};
 
 /// One request to the store: the slots and buckets of one partition.
 struct StoreExchange {

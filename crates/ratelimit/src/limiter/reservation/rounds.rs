@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use vmcp_domain::{CallContext, Continuation, Reply, ResultType};
 use vmcp_json::Json;
+use vmcp_timing::Micros;
 
 use crate::limiter::reservation::{PaidRound, PrepaidCall, ReservedCalls};
 use crate::limiter::{Limiter, Permit, ToolPlan};
-use vmcp_timing::Micros;
 
 /// The prefix of the states that this gateway issues.
 const STATE_PREFIX: &str = "vmcp-paid.";

@@ -4,6 +4,7 @@ use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use vmcp_timing::Micros;
 
 use super::{BucketDefinition, Planner};
 use crate::bucket::calendar::{Calendar, Period};
@@ -18,7 +19,6 @@ use crate::plan::{
     BucketId, CalendarPeriod, LegacyWindow, LevelStorage, Plan, PlannedBucket, UNPAYABLE, Variation,
     VariationInputs,
 };
-use vmcp_timing::Micros;
 
 impl Planner {
     /// Adds the buckets of a limit for one caller: one for each window, or none if an override exempts the

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use vmcp_timing::Micros;
 
 use super::{BucketDefinition, Planner};
 use crate::bucket::rate::{BucketState, Rate, merged};
 use crate::bucket::user_table::UserKey;
 use crate::plan::BucketId;
 use crate::plan::value_buckets::ValueBuckets;
-use vmcp_timing::Micros;
 
 /// Separates a bucket's key from the selector of its size. No tool or claim name contains it.
 pub(super) const SIZE_SEPARATOR: char = '\u{1}';

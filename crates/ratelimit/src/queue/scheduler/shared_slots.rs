@@ -1,8 +1,9 @@
 //! Slots that other replicas take as well. No replica is notified when another one releases a slot, so queues
 //! poll the store, at a bounded rate.
 
-use super::{LimitKey, Needs, Scheduler, Supply};
 use vmcp_timing::Micros;
+
+use super::{LimitKey, Needs, Scheduler, Supply};
 
 /// How often the pause after a refused attempt is doubled at most.
 const DOUBLINGS_MAX: u32 = 1;

@@ -1,10 +1,11 @@
 //! The balance of leased tokens of one bucket: when tokens expire, when to take more, and how many. It has no
 //! clock and no store.
 
+use vmcp_timing::Micros;
+
 use crate::bucket::decide::Wait;
 use crate::bucket::rate::{Level, Rate};
 use crate::shared::store::{StoreFailure, TakeGrant, TakeRequest};
-use vmcp_timing::Micros;
 
 /// Tokens that were taken together.
 #[derive(Clone, Copy, Debug, Default)]

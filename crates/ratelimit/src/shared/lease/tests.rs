@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use vmcp_testkit::tool;
+use vmcp_timing::ManualClock;
 
 use super::*;
 use crate::limiter::tests::FakeStore;
@@ -11,7 +12,6 @@ use crate::plan::Planner;
 use crate::plan::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds,
 };
-use vmcp_timing::ManualClock;
 
 const DURATION: Duration = Duration::from_millis(100);
 

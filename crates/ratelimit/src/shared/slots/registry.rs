@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::shared::store::{CallId, RemoteSlotLimit, SlotReport};
 use vmcp_timing::Micros;
+
+use crate::shared::store::{CallId, RemoteSlotLimit, SlotReport};
 
 /// The most call identifiers in one report: the store handles it in well under a millisecond.
 const CALL_IDS_PER_REPORT_MAX: usize = 256;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use vmcp_timing::Micros;
 
 use super::SharedSlots;
 use super::registry::ReportBatch;
-use vmcp_timing::Micros;
 
 /// Report rounds in a lease. A round skips a call that the store has confirmed less than a round ago. So no
 /// call stays unreported for half a lease, and a failed report can be repeated many times.

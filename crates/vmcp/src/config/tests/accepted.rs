@@ -7,13 +7,11 @@ use vmcp_backends::policy::Isolation;
 use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::BackendId;
 use vmcp_edge::policy::{EdgeLimits, IncomingAuth};
+use vmcp_federation::policy::HealthPolicy;
 use vmcp_federation::policy::{ConflictPolicy, PrefixFormat, Visibility};
-
 use vmcp_ratelimit::policy::{Consistency, LeasePolicy};
 
 use super::{load, load_with, seconds};
-use vmcp_federation::policy::HealthPolicy;
-
 use crate::config::{LogLevel, Overrides, effective_yaml};
 
 /// A small config in ToolHive's format: every required key and no other.

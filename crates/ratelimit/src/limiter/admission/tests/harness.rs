@@ -11,6 +11,7 @@ use vmcp_domain::{
 };
 use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::{Clock, Micros};
 
 use crate::bucket::rate::Rate;
 use crate::layer::RateLimited;
@@ -22,7 +23,6 @@ use crate::plan::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::shared::store::StoreFailure;
-use vmcp_timing::{Clock, Micros};
 
 /// Tokio's time, which a test pauses and advances.
 pub(super) struct PausedClock(tokio::time::Instant);

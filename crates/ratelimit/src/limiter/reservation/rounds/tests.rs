@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use vmcp_domain::{CallTool, Error, Gateway, GatewayFuture, Retry, SharedGateway, Tool, ToolName, forward};
 use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, tool};
+use vmcp_timing::ManualClock;
 
 use super::*;
 use crate::layer::RateLimited;
@@ -10,7 +11,6 @@ use crate::limiter::observer::NoObserver;
 use crate::limiter::tests::{known, policy, quota};
 use crate::plan::Planner;
 use crate::plan::policy::{Anonymous, Concurrency, Limits, Price};
-use vmcp_timing::ManualClock;
 
 /// A backend that asks for input twice before it completes.
 struct MultiRoundBackend {

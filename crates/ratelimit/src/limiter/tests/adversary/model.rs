@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use vmcp_domain::Tool;
+use vmcp_timing::Micros;
 
 use crate::bucket::rate::{BucketState, Level, Rate};
 use crate::bucket::user_table::round_trip_packed;
 use crate::plan::policy::{LimitPolicy, Limits, Mode, Quota};
-use vmcp_timing::Micros;
 
 /// A rule of the model.
 pub(super) struct Rule {

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use tokio::time::sleep;
+use vmcp_timing::ManualClock;
 
 use super::*;
-use vmcp_timing::ManualClock;
 
 pub(super) const LEASE: Duration = Duration::from_secs(4);
 
