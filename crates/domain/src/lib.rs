@@ -21,6 +21,7 @@ mod item;
 mod limit;
 mod message;
 mod name;
+mod name_pattern;
 mod reservation;
 mod scope;
 mod secret;
@@ -60,6 +61,7 @@ pub use message::{
     TASK_RESULT_TYPE, TaskHandle, TaskOperation, TaskRequest,
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
+pub use name_pattern::NamePattern;
 pub use reservation::{Reservation, ReserveBudget};
 pub use scope::{CallerScope, ChangeAudience, IsolationScope};
 pub use secret::Secret;

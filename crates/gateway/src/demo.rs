@@ -16,13 +16,14 @@ use vmcp::{Additions, CancellationToken, Listener, RunningGateway, StopSignals};
 use vmcp_backends::policy::{
     BackendPolicy, CallerBounds, HttpPolicy, Isolation, ProcessPolicy, StdioPolicy, Timeouts, Transport,
 };
+use vmcp_domain::NamePattern;
 use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
+use vmcp_ratelimit::{OnStoreFailure, Rate};
 
 use crate::cli::Listen;
 use crate::commands::serve::shutdown_on_signal;
@@ -158,7 +159,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
     let rate = Rate::new(2, Duration::from_secs(60), 2)?;
     let shared = Some(Quota::new(vec![rate], Mode::Enforce));
     let rule = ToolRule {
-        name: Pattern::new("define"),
+        name: NamePattern::new("define"),
         annotation: None,
         group: false,
         limits: Limits { shared, ..Limits::default() },

@@ -10,13 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vmcp_domain::NamePattern;
 use vmcp_domain::{BackendId, BackendToolName, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride};
 use vmcp_json::Members;
 use vmcp_ratelimit::lease::{LEASE, LeasePlan, Leases};
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{AdmitOutcome, MemoryStore, Pattern, Plan, Planner, Rate};
+use vmcp_ratelimit::{AdmitOutcome, MemoryStore, Plan, Planner, Rate};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, StoreTarget};
 use vmcp_timing::SystemClock;
 
@@ -45,7 +46,7 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
     };
     let limits = || -> Outcome<Limits> { Ok(Limits { shared: quota()?, ..Limits::default() }) };
     let rule = ToolRule {
-        name: Pattern::new("*"),
+        name: NamePattern::new("*"),
         annotation: None,
         group: false,
         limits: limits()?,

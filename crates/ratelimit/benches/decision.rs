@@ -17,12 +17,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use governor::{Quota as GovernorQuota, RateLimiter};
+use vmcp_domain::NamePattern;
 use vmcp_domain::{BackendId, BackendToolName, RoutingTarget, Tool, ToolHints, ToolOverride};
 use vmcp_json::Members;
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{AdmitOutcome, LevelStorage, MemoryStore, Pattern, Plan, Planner, Rate, UserKey};
+use vmcp_ratelimit::{AdmitOutcome, LevelStorage, MemoryStore, Plan, Planner, Rate, UserKey};
 use vmcp_timing::SystemClock;
 
 const ROUNDS: usize = 15;
@@ -37,7 +38,7 @@ fn store_with_four_buckets(tokens: u64, period: Duration, users: usize) -> (Memo
     let limits =
         || Limits { shared: quota(tokens, period), per_user: quota(tokens, period), ..Limits::default() };
     let rule = ToolRule {
-        name: Pattern::new("*"),
+        name: NamePattern::new("*"),
         annotation: None,
         group: false,
         limits: limits(),

@@ -12,7 +12,6 @@ mod layer;
 mod limiter;
 mod plan;
 mod queue;
-mod repeats;
 mod shared;
 mod task_spawner;
 
@@ -24,7 +23,6 @@ pub use crate::bucket::saved_levels::{SavedLevels, SavedLevelsError};
 pub use crate::bucket::user_table::UserKey;
 pub use crate::limiter::inspect::top_callers::TopCaller;
 pub use crate::limiter::observer::{DecisionEvent, NoObserver, Observer, WaitOutcome};
-pub use crate::plan::pattern::Pattern;
 pub use crate::plan::policy;
 pub use crate::plan::policy::refund::RefundOn;
 pub use crate::shared::blocks::{BLOCK_COUNT_MAX, BLOCK_DURATION_MAX, Blocks};
@@ -43,4 +41,3 @@ pub use plan::{
     BucketId, BucketValue, BucketValues, Costs, LevelStorage, OverriddenLimit, Plan, PlannedBucket,
     PlannedSlotLimit, Planner, RequiredValue, RulePrice, Variation, VariationInputs,
 };
-pub use repeats::{LoopBreaker, LoopPolicy};

@@ -5,7 +5,6 @@
 pub(crate) mod call_values;
 pub(crate) mod claims;
 mod costs;
-pub(crate) mod pattern;
 mod planner;
 pub mod policy;
 pub(crate) mod price;

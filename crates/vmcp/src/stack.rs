@@ -6,10 +6,9 @@ use vmcp_authz::{Authorized, AuthzPolicy};
 use vmcp_domain::SharedGateway;
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
+use vmcp_loopbreaker::{LoopBreaker, LoopPolicy};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
-use vmcp_ratelimit::{
-    Limiter, LimitsResource, LoopBreaker, LoopPolicy, MethodsRateLimited, RateLimited, VirtualRateLimited,
-};
+use vmcp_ratelimit::{Limiter, LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 use vmcp_timing::SystemClock;
 
 use crate::audit::{Audit, AuditedCalls, AuditedRequests};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmcp_domain::NamePattern;
 use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity, ReserveBudget as _, SharedGateway};
 use vmcp_json::Json;
 use vmcp_ratelimit::policy::{
@@ -10,7 +11,7 @@ use vmcp_ratelimit::policy::{
     ValueQuota, ValueSource,
 };
 use vmcp_ratelimit::{
-    Limiter, NoObserver, OnStoreFailure, Pattern, Planner, Rate, RateLimited, RemoteStore, Reserver, Sharing,
+    Limiter, NoObserver, OnStoreFailure, Planner, Rate, RateLimited, RemoteStore, Reserver, Sharing,
 };
 use vmcp_testkit::{FakeGateway, conformance, tool};
 use vmcp_timing::SystemClock;
@@ -47,7 +48,7 @@ fn replica(store: Arc<dyn RemoteStore>, policy: LimitPolicy) -> (SharedGateway, 
 
 fn policy(consistency: Consistency) -> LimitPolicy {
     let rule = ToolRule {
-        name: Pattern::new("search"),
+        name: NamePattern::new("search"),
         annotation: None,
         group: false,
         limits: Limits { shared: Some(quota(4)), ..Limits::default() },

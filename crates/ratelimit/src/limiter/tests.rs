@@ -15,6 +15,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use vmcp_domain::NamePattern;
 use vmcp_domain::{
     BoxFuture, CallContext, CallOrigin, Caller, Identity, LimitScope, RateLimit, Retry, SharedGateway,
 };
@@ -26,7 +27,6 @@ use super::*;
 use crate::bucket::rate::{BucketState, Payment, Rate};
 use crate::layer::RateLimited;
 use crate::limiter::observer::{NoObserver, Observer};
-use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
     Anonymous, Concurrency, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota,
     ToolRule, WaitBounds,
@@ -54,7 +54,7 @@ pub(super) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous)
 pub(super) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
     ToolRule {
-        name: Pattern::new(name),
+        name: NamePattern::new(name),
         annotation: None,
         group: false,
         limits,

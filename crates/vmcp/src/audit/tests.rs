@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vmcp_domain::NamePattern;
 use vmcp_domain::{
     CallContext, CallOrigin, CallTool, Caller, Cause, Error, Gateway, GatewayFuture, Identity, Reply,
     SharedGateway, forward,
@@ -10,7 +11,7 @@ use vmcp_json::{Json, Members};
 use vmcp_ratelimit::policy::{
     Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use vmcp_ratelimit::{Limiter, NoObserver, Pattern, Planner, Rate, RateLimited};
+use vmcp_ratelimit::{Limiter, NoObserver, Planner, Rate, RateLimited};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 use vmcp_timing::ManualClock;
 
@@ -66,7 +67,7 @@ pub(crate) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous)
 pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
     ToolRule {
-        name: Pattern::new(name),
+        name: NamePattern::new(name),
         annotation: None,
         group: false,
         limits,

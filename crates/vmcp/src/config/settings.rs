@@ -13,9 +13,10 @@ use vmcp_backends::policy::{BackendPolicy, Secret};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_embedding_service::ServicePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
+use vmcp_loopbreaker::LoopPolicy;
 use vmcp_optimizer::policy::OptimizerPolicy;
+use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::LimitPolicy;
-use vmcp_ratelimit::{LoopPolicy, OnStoreFailure};
 use vmcp_ratelimit_redis::RedisPolicy;
 
 use super::report::Problem;

@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use vmcp_domain::NamePattern;
 use vmcp_testkit::tool;
 use vmcp_timing::ManualClock;
 
 use super::*;
 use crate::bucket::decide::Wait;
 use crate::bucket::rate::Rate;
-use crate::plan::pattern::Pattern;
 use crate::plan::policy::Overflow;
 use crate::plan::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds,
@@ -54,7 +54,7 @@ fn limits(shared: &[(u64, u64)], per_user: &[(u64, u64)]) -> Limits {
 
 fn rule(name: &str, limits: Limits, cost: u32) -> ToolRule {
     ToolRule {
-        name: Pattern::new(name),
+        name: NamePattern::new(name),
         annotation: None,
         group: false,
         limits,

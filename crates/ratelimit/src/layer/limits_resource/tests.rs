@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use vmcp_domain::NamePattern;
 use vmcp_domain::{CallOrigin, Caller, Continuation, Identity};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 use vmcp_timing::ManualClock;
@@ -9,7 +10,6 @@ use crate::bucket::rate::Rate;
 use crate::layer::RateLimited;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
-use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
     Anonymous, Cost, LimitPolicy, Limits, ListHandling, MissingValue, Mode, Quota, RemainingHints, ToolRule,
     ValueQuota, ValueSource,
@@ -27,7 +27,7 @@ fn policy() -> LimitPolicy {
         quota: quota(50, Mode::Enforce),
     };
     let rule = |name: &str, limits| ToolRule {
-        name: Pattern::new(name),
+        name: NamePattern::new(name),
         annotation: None,
         group: false,
         limits,

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use vmcp_domain::NamePattern;
 use vmcp_domain::{CallOrigin, Caller, RoutingTarget};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 use vmcp_timing::ManualClock;
@@ -8,7 +9,6 @@ use super::*;
 use crate::bucket::rate::Rate;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
-use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
     Anonymous, Consistency, Cost, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
@@ -21,7 +21,7 @@ fn once_a_minute() -> Limits {
 
 fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
     let rule = |name: &&str| ToolRule {
-        name: Pattern::new(*name),
+        name: NamePattern::new(*name),
         annotation: None,
         group: false,
         limits: once_a_minute(),

@@ -1,12 +1,11 @@
 use std::time::Duration;
 
+use vmcp_domain::LimitScope;
+use vmcp_domain::NamePattern;
 use vmcp_domain::ToolHints;
 use vmcp_testkit::tool;
 
-use vmcp_domain::LimitScope;
-
 use super::*;
-use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
     Anonymous, Consistency, Limits, MemoryBounds, Quota, ToolAnnotation, ToolRule, WaitBounds,
 };
@@ -19,7 +18,7 @@ fn quota(tokens: u64) -> Option<Quota> {
 
 fn rule(name: &str, group: bool, cost: u32) -> ToolRule {
     ToolRule {
-        name: Pattern::new(name),
+        name: NamePattern::new(name),
         annotation: None,
         group,
         limits: Limits { shared: quota(5), per_user: quota(2), ..Limits::default() },

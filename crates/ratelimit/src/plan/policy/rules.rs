@@ -3,16 +3,16 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use vmcp_domain::NamePattern;
 use vmcp_domain::{Tool, ToolHints};
 
 use super::{Limits, Mode, Price};
-use crate::plan::pattern::Pattern;
 
 /// Limits on the tools that match a pattern.
 #[derive(Clone, Debug)]
 pub struct ToolRule {
     /// The pattern of advertised tool names.
-    pub name: Pattern,
+    pub name: NamePattern,
     /// Restricts the rule to tools with annotations that imply this.
     pub annotation: Option<ToolAnnotation>,
     /// One bucket for all matching tools, instead of one for each.

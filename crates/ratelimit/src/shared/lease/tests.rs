@@ -172,7 +172,7 @@ async fn a_dear_call_is_not_starved_by_leftovers() {
     let mut dear = policy(1000, false, Mode::Enforce);
     dear.server.per_user = None;
     dear.tools = vec![ToolRule {
-        name: crate::plan::pattern::Pattern::new("*"),
+        name: vmcp_domain::NamePattern::new("*"),
         annotation: None,
         group: false,
         limits: Limits::default(),

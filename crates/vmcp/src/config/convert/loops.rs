@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use vmcp_ratelimit::{LoopPolicy, Pattern};
+use vmcp_domain::NamePattern;
+use vmcp_loopbreaker::LoopPolicy;
 
 use super::Findings;
 use crate::config::file::LoopBreaker;
@@ -27,6 +28,6 @@ pub(super) fn convert(file: LoopBreaker, findings: &mut Findings<'_>) -> LoopPol
     for (index, _) in tools.iter().enumerate().filter(|(_, name)| name.trim().is_empty()) {
         findings.add_problem(item_path(&format!("{PATH}.tools"), index), "must not be empty");
     }
-    let tools = (!tools.is_empty()).then(|| tools.into_iter().map(Pattern::new).collect());
+    let tools = (!tools.is_empty()).then(|| tools.into_iter().map(NamePattern::new).collect());
     LoopPolicy { repeats, within: within.unwrap_or(WITHIN_DEFAULT), tools }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use vmcp_domain::NamePattern;
 use vmcp_domain::{
     AskError, BoxFuture, CallContext, CallOrigin, Caller, ClientCapabilities, ClientPort, Error, Identity,
     LogLevel, Question, Retry, RoutingTarget, SharedGateway, Tool,
@@ -18,7 +19,6 @@ use crate::layer::RateLimited;
 use crate::limiter::observer::{DecisionEvent, Observer, WaitOutcome};
 use crate::limiter::{Limiter, Sharing};
 use crate::plan::Planner;
-use crate::plan::pattern::Pattern;
 use crate::plan::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
@@ -54,7 +54,7 @@ pub(super) fn quota(tokens: u64, period: u64) -> Option<Quota> {
 
 pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
     ToolRule {
-        name: Pattern::new(name),
+        name: NamePattern::new(name),
         annotation: None,
         group: false,
         limits,

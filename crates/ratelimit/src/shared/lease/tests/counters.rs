@@ -9,7 +9,7 @@ fn two(server: u64, tool: u64, mode: Mode) -> LimitPolicy {
     let quota =
         |tokens, mode| Some(Quota::new(vec![Rate::new(tokens, Duration::from_secs(1), 200).unwrap()], mode));
     let rule = ToolRule {
-        name: crate::plan::pattern::Pattern::new("*"),
+        name: vmcp_domain::NamePattern::new("*"),
         annotation: None,
         group: false,
         limits: Limits { shared: quota(tool, mode), ..Limits::default() },

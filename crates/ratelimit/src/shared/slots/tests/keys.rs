@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU32;
 
+use vmcp_domain::NamePattern;
 use vmcp_testkit::tool;
 
 use super::*;
-use crate::plan::pattern::Pattern;
 use crate::plan::policy::{Concurrency, LimitPolicy, Limits, ToolRule};
 use crate::plan::{Plan, Planner};
 use crate::shared::store::slot_batches;
@@ -15,7 +15,7 @@ fn plan(name: &str, group: bool) -> Plan {
         Concurrency { shared: NonZeroU32::new(8), per_user: NonZeroU32::new(2), mode: Mode::Enforce };
     let limits = Limits { concurrency, ..Limits::default() };
     let rule = ToolRule {
-        name: Pattern::new("t*"),
+        name: NamePattern::new("t*"),
         annotation: None,
         group,
         limits: limits.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vmcp_ratelimit::Pattern;
+use vmcp_domain::NamePattern;
 use vmcp_ratelimit::policy::{Limits, ToolAnnotation, ToolRule};
 
 use super::{PATH, WrittenLimits, cost, waiting};
@@ -122,7 +122,7 @@ fn rule(
     let wait_max = waiting::convert_max_wait(max_wait, path, findings).unwrap_or(wait_max);
     let rule = ToolRule {
         limits: written_limits.convert(path, (mode, wait_max), findings),
-        name: Pattern::new(name),
+        name: NamePattern::new(name),
         annotation: hint,
         group: group == Some(true),
         cost: cost::convert(cost, (settle, settle_max), path, mode, findings),

@@ -4,9 +4,9 @@ use std::fmt;
 
 /// A tool name, or a pattern of tool names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pattern(String);
+pub struct NamePattern(String);
 
-impl Pattern {
+impl NamePattern {
     /// A pattern from its text. Each `*` matches any run of characters, including none.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -39,7 +39,7 @@ impl Pattern {
     }
 }
 
-impl fmt::Display for Pattern {
+impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -47,7 +47,7 @@ impl fmt::Display for Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::Pattern;
+    use super::NamePattern;
 
     #[test]
     fn stars_stand_for_any_run() {
@@ -67,7 +67,7 @@ mod tests {
             ("*x*", "axb", true),
             ("ab*ba", "aba", false),
         ] {
-            assert_eq!(Pattern::new(pattern).matches(name), expected, "{pattern} {name}");
+            assert_eq!(NamePattern::new(pattern).matches(name), expected, "{pattern} {name}");
         }
     }
 }

@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use vmcp_domain::{
-    CallContext, CallTool, Error, Gateway, GatewayFuture, RepeatedCall, Reply, ResultType, SharedGateway,
-    accounting_address, forward,
+    CallContext, CallTool, Error, Gateway, GatewayFuture, NamePattern, RepeatedCall, Reply, ResultType,
+    SharedGateway, accounting_address, forward,
 };
 use vmcp_timing::{Clock, Micros};
-
-use crate::plan::pattern::Pattern;
 
 /// The largest number of different calls that are tracked. Beyond it further calls pass uncounted.
 const CALLS_MAX: usize = 100_000;
@@ -30,7 +28,7 @@ pub struct LoopPolicy {
     pub within: Duration,
     /// The advertised tools that are watched. `None` watches all tools except those annotated as not
     /// read-only: pressing a key twice has the same outcome both times, and is intended.
-    pub tools: Option<Vec<Pattern>>,
+    pub tools: Option<Vec<NamePattern>>,
 }
 
 /// The gateway layer that breaks loops.
@@ -38,7 +36,7 @@ pub struct LoopBreaker {
     inner: SharedGateway,
     policy: LoopPolicy,
     /// Patterns of the names that a watched tool can have: each of `policy.tools`, after any prefix.
-    candidates: Option<Vec<Pattern>>,
+    candidates: Option<Vec<NamePattern>>,
     clock: Arc<dyn Clock>,
     /// Calls are keyed by digests under a secret of this process, so no argument and no subject is stored.
     hashers: (RandomState, RandomState),
@@ -79,7 +77,7 @@ impl LoopBreaker {
     /// The key of a call; `None` if the call cannot be watched. A later round of a call (one with a
     /// continuation) is not a call of its own.
     fn call_key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
-        let fits = |pattern: &Pattern| pattern.matches(call.name.as_str());
+        let fits = |pattern: &NamePattern| pattern.matches(call.name.as_str());
         let is_candidate = self.candidates.as_ref().is_none_or(|patterns| patterns.iter().any(fits));
         if !is_candidate || !call.continuation.is_empty() {
             return None;
@@ -153,8 +151,8 @@ impl LoopBreaker {
 
 /// A contested name is the end of the advertised name, so the patterns of all names that may be watched need no
 /// list of tools. Whether a repeated call is watched is checked with the list.
-fn candidates(watched: &[Pattern]) -> Vec<Pattern> {
-    watched.iter().map(|pattern| Pattern::new(format!("*{pattern}"))).collect()
+fn candidates(watched: &[NamePattern]) -> Vec<NamePattern> {
+    watched.iter().map(|pattern| NamePattern::new(format!("*{pattern}"))).collect()
 }
 
 #[deny(clippy::missing_trait_methods)]

@@ -11,7 +11,7 @@ fn policy(tools: &[&str]) -> LoopPolicy {
     LoopPolicy {
         repeats: NonZeroU32::new(3).unwrap(),
         within: Duration::from_micros(WITHIN),
-        tools: Some(tools.iter().copied().map(Pattern::new).collect()),
+        tools: Some(tools.iter().copied().map(NamePattern::new).collect()),
     }
 }
 
@@ -157,7 +157,7 @@ async fn tools_that_say_that_they_change_something_are_watched_only_by_name() {
     let mut presses = tool("fake", "press", "press");
     presses.hints.read_only = Some(false);
     let inner = FakeGateway::new(vec![presses, tool("fake", "plain", "plain")]);
-    let count = async |tools: Option<Vec<Pattern>>, name: &str| {
+    let count = async |tools: Option<Vec<NamePattern>>, name: &str| {
         let policy = LoopPolicy { tools, ..policy(&[]) };
         let outer = LoopBreaker::wrap(inner.clone(), policy, Arc::new(ManualClock::default()));
         let mut count = 0;
@@ -168,5 +168,5 @@ async fn tools_that_say_that_they_change_something_are_watched_only_by_name() {
         count
     };
     assert_eq!((count(None, "press").await, count(None, "plain").await), (8, 3));
-    assert_eq!(count(Some(vec![Pattern::new("p*")]), "press").await, 3);
+    assert_eq!(count(Some(vec![NamePattern::new("p*")]), "press").await, 3);
 }
