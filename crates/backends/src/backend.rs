@@ -21,6 +21,7 @@ use crate::connection::inventory;
 use crate::connection::link::McpRequest;
 use crate::connection::pending_requests::Purpose;
 use crate::failure::{Failure, FailureClass};
+use crate::http::request_credentials::Credentials;
 use crate::lifecycle::per_caller::{CallerConnections, ConnectionRef, Grouping};
 use crate::lifecycle::subscription_streams::ListenState;
 use crate::lifecycle::supervisor::{Phase, SupervisedConnection, deny_caller, wait_until_ready};
@@ -41,9 +42,9 @@ pub(crate) struct RemoteBackend {
 
 impl RemoteBackend {
     /// Must run on a tokio runtime, because `CallerConnections::start` spawns tasks.
-    pub(crate) fn new(supervised: Arc<SupervisedConnection>) -> Self {
-        let grouping = match (&supervised.policy.credentials, supervised.policy.isolation) {
-            (Some(credentials), _) => Some(Grouping::Credentials(credentials.clone())),
+    pub(crate) fn new(supervised: Arc<SupervisedConnection>, credentials: Option<Credentials>) -> Self {
+        let grouping = match (credentials, supervised.policy.isolation) {
+            (Some(credentials), _) => Some(Grouping::Credentials(credentials)),
             (None, Isolation::Shared) => None,
             (None, isolation) => Some(Grouping::Isolation(isolation)),
         };

@@ -24,9 +24,13 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use vmcp_credentials::ExchangeContext;
 use vmcp_domain::{Backend, BackendId};
+use vmcp_http_client::TlsError;
+use vmcp_timing::SystemClock;
 
 use crate::backend::RemoteBackend;
+use crate::http::request_credentials::Credentials;
 use crate::lifecycle::per_caller::ProcessSlots;
 use crate::lifecycle::supervisor::SupervisedConnection;
 use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
@@ -46,6 +50,17 @@ pub struct ClientInfo {
 /// time.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 
+/// The sources of the backends' credentials. They share one context, so that backends that request the same
+/// token from the same issuer share it.
+fn credential_sources(policies: &[BackendPolicy]) -> Result<Vec<Option<Credentials>>, TlsError> {
+    if policies.iter().all(|policy| policy.credentials.is_none()) {
+        return Ok(policies.iter().map(|_| None).collect());
+    }
+    let context = ExchangeContext::new(Arc::new(SystemClock::start()))?;
+    let source = |policy: &BackendPolicy| Some(Credentials(policy.credentials.clone()?.build(&context)));
+    Ok(policies.iter().map(source).collect())
+}
+
 /// All backends of a gateway. A supervisor keeps each of them connected until [`Backends::shutdown`].
 pub struct Backends {
     backends: Vec<(Arc<SupervisedConnection>, Arc<dyn Backend>)>,
@@ -64,21 +79,30 @@ impl fmt::Debug for Backends {
 impl Backends {
     /// Starts to connect to every backend. Returns at once; every backend can be used immediately.
     ///
+    /// # Errors
+    /// When a backend needs exchanged credentials and TLS cannot be set up.
+    ///
     /// # Panics
     /// Outside a tokio runtime.
-    #[must_use]
-    pub fn start(policies: Vec<BackendPolicy>, client_info: &ClientInfo, processes: &ProcessPolicy) -> Self {
+    pub fn start(
+        policies: Vec<BackendPolicy>,
+        client_info: &ClientInfo,
+        processes: &ProcessPolicy,
+    ) -> Result<Self, TlsError> {
+        let credentials = credential_sources(&policies)?;
         let tasks = TaskTracker::new();
         let process_slots = ProcessSlots::new(processes.count_max);
         let backends = policies
             .into_iter()
-            .map(|policy| {
+            .zip(credentials)
+            .map(|(policy, credentials)| {
                 let supervised = SupervisedConnection::new(
                     policy,
                     client_info.clone(),
                     processes.clone(),
                     Arc::clone(&process_slots),
                     tasks.clone(),
+                    credentials.clone(),
                 );
                 // The slot is held until the supervisor of the backend has ended.
                 let slot = matches!(supervised.policy.transport, Transport::Stdio(_))
@@ -88,12 +112,13 @@ impl Backends {
                     lifecycle::supervisor::run(supervised_task).await;
                     drop(slot);
                 });
-                let backend: Arc<dyn Backend> = Arc::new(RemoteBackend::new(Arc::clone(&supervised)));
+                let backend: Arc<dyn Backend> =
+                    Arc::new(RemoteBackend::new(Arc::clone(&supervised), credentials));
                 (supervised, backend)
             })
             .collect();
         let reaper_task = tokio::spawn(transport::child::reap_orphans()).abort_handle();
-        Self { backends, tasks, reaper_task }
+        Ok(Self { backends, tasks, reaper_task })
     }
 
     /// All backends, in the order of their policies.

@@ -2,12 +2,10 @@
 //! builds them from the configuration file.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_credentials::CredentialSource;
+use vmcp_credentials::Strategy;
 use vmcp_domain::BackendId;
 pub use vmcp_domain::Secret;
 
@@ -28,9 +26,9 @@ pub struct BackendPolicy {
     pub isolation: Isolation,
     /// The limits of connections that belong to single callers.
     pub caller_bounds: CallerBounds,
-    /// The source of the credential that each HTTP request carries on behalf of its caller; `None` if
-    /// requests carry none. Callers of different scopes then share neither connections nor sessions.
-    pub credentials: Option<Credentials>,
+    /// How each HTTP request gets a credential on behalf of its caller; `None` if requests carry none. Callers
+    /// of different scopes then share neither connections nor sessions.
+    pub credentials: Option<Strategy>,
 }
 
 impl BackendPolicy {
@@ -38,7 +36,7 @@ impl BackendPolicy {
     #[must_use]
     pub fn auth_type(&self) -> &'static str {
         match &self.credentials {
-            Some(credentials) => credentials.0.name(),
+            Some(credentials) => credentials.name(),
             None if self.headers.is_empty() => "unauthenticated",
             None => "header_injection",
         }
@@ -102,16 +100,6 @@ impl CallerBounds {
 impl Default for CallerBounds {
     fn default() -> Self {
         Self::DEFAULT
-    }
-}
-
-/// The source of the credentials for a backend's requests.
-#[derive(Clone)]
-pub struct Credentials(pub Arc<dyn CredentialSource>);
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.name())
     }
 }
 

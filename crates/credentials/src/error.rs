@@ -17,6 +17,25 @@ impl PolicyError {
         Self { field: field.into(), why: why.into() }
     }
 
+    /// Why the strategy `upstream_inject` cannot be used.
+    #[must_use]
+    pub fn no_upstream_inject() -> Self {
+        Self::new(
+            "type",
+            "upstream_inject sends the token of a login at an upstream provider, and this gateway keeps no such \
+             logins; use token_exchange",
+        )
+    }
+
+    /// Why the strategy `obo` (on behalf of, Microsoft Entra) cannot be used.
+    #[must_use]
+    pub fn no_obo() -> Self {
+        Self::new(
+            "type",
+            "obo is not possible in this gateway; use token_exchange with an issuer that supports RFC 8693",
+        )
+    }
+
     /// The error for `subjectProviderName` and similar settings: the gateway keeps no logins at upstream
     /// providers to take tokens from.
     #[must_use]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::aws::{AwsStsPolicy, AwsStsSource};
-use crate::error::PolicyError;
 use crate::exchange_context::ExchangeContext;
 use crate::fixed_headers::FixedHeaders;
 use crate::source::CredentialSource;
@@ -23,46 +22,31 @@ pub enum Strategy {
     Xaa(XaaPolicy),
     /// A signature made with the keys of an AWS role.
     AwsSts(AwsStsPolicy),
-    /// A token of the caller's login at an upstream provider. Not supported.
-    UpstreamInject,
-    /// A token obtained on behalf of the caller from Microsoft Entra. Not supported.
-    Obo,
 }
 
 impl Strategy {
-    /// True when the strategy uses [`ExchangeContext`].
+    /// The name in the configuration file and in `/status`.
     #[must_use]
-    pub fn needs_exchange(&self) -> bool {
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::TokenExchange(_) | Self::Xaa(_) | Self::AwsSts(_) => true,
-            Self::Unauthenticated | Self::HeaderInjection(_) | Self::UpstreamInject | Self::Obo => false,
+            Self::Unauthenticated => "unauthenticated",
+            Self::HeaderInjection(_) => "header_injection",
+            Self::TokenExchange(_) => "token_exchange",
+            Self::Xaa(_) => "xaa",
+            Self::AwsSts(_) => "aws_sts",
         }
     }
 
     /// Builds the source of one backend's credentials.
-    ///
-    /// # Errors
-    /// For `UpstreamInject` and `Obo`, because this gateway has no source for their tokens.
-    pub fn build(
-        self,
-        exchange_context: &Arc<ExchangeContext>,
-    ) -> Result<Arc<dyn CredentialSource>, PolicyError> {
+    #[must_use]
+    pub fn build(self, exchange_context: &Arc<ExchangeContext>) -> Arc<dyn CredentialSource> {
         let context = || Arc::clone(exchange_context);
-        Ok(match self {
+        match self {
             Self::Unauthenticated => Arc::new(FixedHeaders::none()),
             Self::HeaderInjection(header) => Arc::new(header),
             Self::TokenExchange(policy) => Arc::new(policy.into_source(context())),
             Self::Xaa(policy) => Arc::new(policy.into_source(context())),
             Self::AwsSts(policy) => Arc::new(AwsStsSource::new(policy, context())),
-            Self::UpstreamInject => {
-                let why = "upstream_inject sends the token of a login at an upstream provider, and this gateway keeps \
-                           no such logins; use token_exchange";
-                return Err(PolicyError::new("type", why));
-            }
-            Self::Obo => {
-                let why = "obo is not possible in this gateway; use token_exchange with an issuer that supports RFC 8693";
-                return Err(PolicyError::new("type", why));
-            }
-        })
+        }
     }
 }

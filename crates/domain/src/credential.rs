@@ -1,6 +1,7 @@
 //! The [`Authenticator`] trait and its results. An edge passes one header value to the authenticator, which
 //! checks the credential. The edge writes the refusal to the wire.
 
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::gateway::BoxFuture;
 use crate::secret::Secret;
 
 /// Authenticates callers by the credential that they present.
-pub trait Authenticator: Send + Sync {
+pub trait Authenticator: Debug + Send + Sync {
     /// Authenticates the value of the request's single `Authorization` header, if it has one. `address` is
     /// the request's origin; the number of identity-provider requests per address is limited.
     ///

@@ -1,6 +1,5 @@
 //! The validated settings of the client edge. `vmcp` builds them from the command line and the config file.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +8,10 @@ use ipnet::IpNet;
 use vmcp_domain::{Authenticator, Identity, Secret};
 use vmcp_wire::error_response::LimitAnswer;
 
-/// The settings of the client edge.
+/// The settings of the client edge. `A` is the authenticator of callers with a bearer credential, or the
+/// settings from which it is started.
 #[derive(Clone, Debug)]
-pub struct EdgePolicy {
+pub struct EdgePolicy<A = Arc<dyn Authenticator>> {
     /// The name and version that the gateway reports to clients.
     pub server: ServerInfo,
     /// The address of the HTTP listener.
@@ -19,7 +19,7 @@ pub struct EdgePolicy {
     /// The path of the MCP endpoint, with a leading slash.
     pub path: String,
     /// How callers are identified.
-    pub incoming: IncomingAuth,
+    pub incoming: IncomingAuth<A>,
     /// Origins that browsers may call from, in addition to loopback origins on a loopback listener. `*`
     /// allows any origin.
     pub allowed_origins: Vec<String>,
@@ -38,6 +38,49 @@ pub struct EdgePolicy {
     pub limits: EdgeLimits,
 }
 
+impl<A> EdgePolicy<A> {
+    /// The same policy with the authenticator that `start` makes of these settings.
+    ///
+    /// # Errors
+    /// The error of `start`.
+    pub fn start_authenticator<B, E>(
+        self,
+        start: impl FnOnce(A) -> Result<B, E>,
+    ) -> Result<EdgePolicy<B>, E> {
+        let Self {
+            server,
+            listen,
+            path,
+            incoming,
+            allowed_origins,
+            allowed_hosts,
+            passthrough_headers,
+            trusted_proxies,
+            scrape_key,
+            limit_answer,
+            limits,
+        } = self;
+        let incoming = match incoming {
+            IncomingAuth::Anonymous => IncomingAuth::Anonymous,
+            IncomingAuth::Local(identity) => IncomingAuth::Local(identity),
+            IncomingAuth::Bearer(settings) => IncomingAuth::Bearer(start(settings)?),
+        };
+        Ok(EdgePolicy {
+            server,
+            listen,
+            path,
+            incoming,
+            allowed_origins,
+            allowed_hosts,
+            passthrough_headers,
+            trusted_proxies,
+            scrape_key,
+            limit_answer,
+            limits,
+        })
+    }
+}
+
 /// The name and version that the gateway reports to clients.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
@@ -47,26 +90,16 @@ pub struct ServerInfo {
     pub version: String,
 }
 
-/// How callers are identified.
-#[derive(Clone)]
-pub enum IncomingAuth {
+/// How callers are identified. `A` is an authenticator, or the settings from which it is started.
+#[derive(Clone, Debug)]
+pub enum IncomingAuth<A = Arc<dyn Authenticator>> {
     /// All callers are anonymous.
     Anonymous,
     /// All callers are the operating-system user who runs the gateway.
     Local(Arc<Identity>),
     /// The bearer credential of each request identifies the caller. Only for HTTP, because stdio has no
     /// headers.
-    Bearer(Arc<dyn Authenticator>),
-}
-
-impl fmt::Debug for IncomingAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Anonymous => f.write_str("Anonymous"),
-            Self::Local(identity) => f.debug_tuple("Local").field(identity).finish(),
-            Self::Bearer(authenticator) => f.debug_tuple("Bearer").field(authenticator.challenge()).finish(),
-        }
-    }
+    Bearer(A),
 }
 
 /// The limits on what clients may use.

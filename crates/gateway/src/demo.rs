@@ -36,7 +36,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
     let shutdown = shutdown_on_signal()?;
     let glossary = serve_glossary(shutdown.clone()).await?;
     let settings = settings(&listen, &glossary)?;
-    let gateway = RunningGateway::start(settings, Additions::default()).await;
+    let gateway = RunningGateway::start(settings, Additions::default()).await?;
     let listener = bind(&gateway, listen.port.is_none())?;
     let endpoint = listener.endpoint();
     let server_task = tokio::spawn(listener.serve(shutdown.clone()));
@@ -177,7 +177,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
     Ok(LimitSettings { policy, redis: None, on_failure: OnStoreFailure::default() })
 }
 
-fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
+fn edge_policy<A>(name: &str, listen: std::net::SocketAddr) -> EdgePolicy<A> {
     EdgePolicy {
         server: ServerInfo { name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         listen,

@@ -15,7 +15,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RS
 use serde_json::{Value, json};
 use vmcp_domain::Authenticator;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings};
-use vmcp_identity::{ApiKey, BearerAuthenticator, new_api_key};
+use vmcp_identity::{ApiKey, BearerAuthenticator, BearerPolicy, new_api_key};
 use vmcp_json::Members;
 use vmcp_timing::ManualClock;
 
@@ -55,7 +55,7 @@ fn main() -> Result<(), BoxError> {
     settings.allow_private_addresses = true;
     let policy = OidcPolicy::new(settings).map_err(|flaws| format!("{flaws:?}"))?;
     let clock = Arc::new(ManualClock::at(std::time::Duration::from_secs(NOW)));
-    let authenticator = BearerAuthenticator::new("bench", Some(policy), keys, clock)?;
+    let authenticator = BearerAuthenticator::start(BearerPolicy::new("bench", Some(policy), keys)?, clock)?;
 
     for (name, sign) in [("RS256", &rsa.1), ("ES256", &curve.1)] {
         let tokens: Result<Vec<_>, _> =

@@ -85,10 +85,10 @@ fn to_words(digest: &Digest) -> HashWords {
 }
 
 /// All configured keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ApiKeys(Vec<ApiKeyEntry>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ApiKeyEntry {
     digest: HashWords,
     verified: VerifiedCaller,

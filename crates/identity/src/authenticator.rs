@@ -4,34 +4,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Authentication, Authenticator, BoxFuture, Challenge, InvalidTokenReason, ProtectedResource, Secret,
-    Unauthorized,
+    Authentication, Authenticator, BoxFuture, Challenge, InvalidTokenReason, Secret, Unauthorized,
 };
 
-use crate::api_key::{self, ApiKey, ApiKeys};
+use crate::api_key::{self, ApiKeys};
+use crate::bearer_policy::BearerPolicy;
 use crate::bearer_token;
 use crate::fetcher::Fetcher;
 use crate::introspection::{Introspector, IntrospectorParts};
 use crate::jwt::{self, TokenVerifier};
 use crate::key_store::KeyStore;
-use crate::policy::{Introspection, OidcPolicy, SettingError};
+use crate::policy::{Introspection, OidcPolicy};
 
 use vmcp_http_client::{TlsError, Trust};
 use vmcp_timing::Clock;
-
-/// Why an authenticator cannot be built from these settings.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// There is neither an issuer nor an API key, so no caller could ever be authenticated.
-    #[error("neither an issuer nor an API key is configured, so every request would be refused")]
-    NoCredentials,
-    /// The configured API keys are invalid.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    ApiKeys(Vec<SettingError>),
-    /// The certificate authorities cannot be read, or TLS cannot be set up.
-    #[error("no TLS towards the issuer: {0}")]
-    Tls(#[from] TlsError),
-}
 
 /// Authenticates callers by bearer tokens: signed tokens, opaque tokens and API keys.
 pub struct BearerAuthenticator {
@@ -54,23 +40,12 @@ impl std::fmt::Debug for BearerAuthenticator {
 }
 
 impl BearerAuthenticator {
-    /// Builds an authenticator for the tokens of one issuer, for API keys, or for both. `name` is the
-    /// server's display name. Nothing is fetched yet.
+    /// Starts an authenticator. Nothing is fetched yet.
     ///
     /// # Errors
-    /// When there is neither an issuer nor an API key, when an API key is invalid, or when the certificate
-    /// authorities cannot be read.
-    pub fn new(
-        name: &str,
-        oidc: Option<OidcPolicy>,
-        api_keys: Vec<ApiKey>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, SetupError> {
-        let api_keys = ApiKeys::new(api_keys).map_err(SetupError::ApiKeys)?;
-        if oidc.is_none() && api_keys.is_empty() {
-            return Err(SetupError::NoCredentials);
-        }
-        let challenge = challenge(name, oidc.as_ref());
+    /// When the certificate authorities can no longer be read.
+    pub fn start(policy: BearerPolicy, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let BearerPolicy { oidc, api_keys, challenge } = policy;
         let oidc = oidc.map(|policy| OidcVerifier::new(policy, &clock)).transpose()?;
         Ok(Self { oidc, api_keys, clock, challenge })
     }
@@ -109,7 +84,7 @@ impl BearerAuthenticator {
 }
 
 impl OidcVerifier {
-    fn new(policy: OidcPolicy, clock: &Arc<dyn Clock>) -> Result<Self, SetupError> {
+    fn new(policy: OidcPolicy, clock: &Arc<dyn Clock>) -> Result<Self, TlsError> {
         let fetcher = Arc::new(Fetcher::new(
             Trust::bundle_or_system(policy.ca_bundle.as_deref()),
             policy.address_policy,
@@ -134,20 +109,6 @@ impl OidcVerifier {
         };
         Ok(Self { key_store, token_verifier, introspector })
     }
-}
-
-fn challenge(name: &str, oidc: Option<&OidcPolicy>) -> Challenge {
-    let Some(policy) = oidc else {
-        return Challenge { realm: name.to_owned(), ..Challenge::default() };
-    };
-    let scopes = policy.required_scopes.clone();
-    let resource = policy.resource.clone().map(|resource| ProtectedResource {
-        resource,
-        authorization_servers: vec![policy.issuer.clone()],
-        scopes: scopes.clone(),
-        name: Some(name.to_owned()),
-    });
-    Challenge { realm: policy.issuer.clone(), scopes, resource }
 }
 
 impl Authenticator for BearerAuthenticator {

@@ -6,6 +6,7 @@
 
 mod api_key;
 mod authenticator;
+mod bearer_policy;
 mod bearer_token;
 mod claims;
 mod discovery;
@@ -20,4 +21,5 @@ mod signature;
 mod token_cache;
 
 pub use self::api_key::{API_KEY_ISSUER, ApiKey, NewApiKey, hash_api_key, new_api_key};
-pub use self::authenticator::{BearerAuthenticator, SetupError};
+pub use self::authenticator::BearerAuthenticator;
+pub use self::bearer_policy::{BearerPolicy, SetupError};

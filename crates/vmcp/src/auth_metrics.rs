@@ -1,11 +1,11 @@
 //! Counts the outcomes of authentication on the client listener, by class. The wrapped authenticator decides
 //! which credentials it accepts.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use vmcp_domain::{Authentication, Authenticator, BoxFuture, Challenge, Unauthorized};
-use vmcp_edge::policy::IncomingAuth;
 
 use crate::metrics::Metrics;
 
@@ -16,13 +16,15 @@ pub(crate) struct CountedAuthenticator {
 }
 
 impl CountedAuthenticator {
-    /// Wraps the authenticator of `incoming` if callers present a bearer token. Other kinds of `incoming`
-    /// have no authenticator and stay unchanged.
-    pub(crate) fn wrap_in(incoming: &mut IncomingAuth, metrics: &Arc<Metrics>) {
-        if let IncomingAuth::Bearer(inner) = incoming {
-            let authenticator = Self { inner: inner.clone(), metrics: metrics.clone() };
-            *inner = Arc::new(authenticator);
-        }
+    /// Wraps `inner`.
+    pub(crate) fn wrap(inner: Arc<dyn Authenticator>, metrics: Arc<Metrics>) -> Arc<dyn Authenticator> {
+        Arc::new(Self { inner, metrics })
+    }
+}
+
+impl fmt::Debug for CountedAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }
 

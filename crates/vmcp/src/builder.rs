@@ -1,6 +1,5 @@
 //! Builds a running gateway from a configuration. A program that embeds vmcp starts here.
 
-use std::io;
 use std::path::PathBuf;
 
 use vmcp_domain::SharedGateway;
@@ -10,6 +9,7 @@ use crate::config::{self, Overrides, Report, Settings};
 use crate::process;
 use crate::running::{Additions, RunningGateway};
 use crate::stack::{AddedLayer, Position};
+use crate::start_error::StartError;
 
 /// Collects the configuration and the additions of a gateway.
 ///
@@ -28,20 +28,6 @@ type VariableLookup = dyn Fn(&str) -> Option<String> + Send;
 enum Source {
     File(PathBuf),
     Yaml(String),
-}
-
-/// The reason why a gateway does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration is refused. The report names every problem with its line.
-    #[error("{0}")]
-    Config(#[from] Report),
-    /// The configuration asks for audit records but names no file, and the program has given no output.
-    #[error("`audit` names no `logFile`; name one, or give the builder an output with `audit_output`")]
-    NoAuditOutput,
-    /// The file for audit records cannot be opened.
-    #[error("{0}")]
-    AuditFile(#[from] io::Error),
 }
 
 impl Builder {
@@ -132,6 +118,6 @@ impl Builder {
                 None => Some(additions.audit.ok_or(StartError::NoAuditOutput)?),
             };
         }
-        Ok(RunningGateway::start(settings, additions).await)
+        RunningGateway::start(settings, additions).await
     }
 }

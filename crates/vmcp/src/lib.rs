@@ -33,11 +33,13 @@ pub mod process;
 mod running;
 mod search;
 mod stack;
+mod start_error;
 mod status;
 
-pub use builder::{Builder, StartError};
+pub use builder::Builder;
 pub use running::{Additions, Listener, RunningGateway};
 pub use stack::{AddedLayer, Position};
+pub use start_error::StartError;
 pub use status::bucket_json;
 pub use tokio_util::sync::CancellationToken;
 /// The domain types: the `Gateway` trait that a layer implements, and the types that a caller passes to it.

@@ -19,6 +19,7 @@ use vmcp_domain::{Backend, Caller, GatewayInfo, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge, StopSignals};
 use vmcp_federation::{Federation, NameKind};
+use vmcp_identity::{BearerAuthenticator, BearerPolicy};
 use vmcp_optimizer::{Optimizer, VIRTUAL_NAMES};
 use vmcp_ratelimit::{Limiter, Observer};
 use vmcp_timing::{Clock, SystemClock};
@@ -34,6 +35,7 @@ use crate::operator_token::OperatorToken;
 use crate::process;
 use crate::search::{self, IndexUpdater};
 use crate::stack::{self, AddedLayer, Stack};
+use crate::start_error::StartError;
 use crate::status::{GatewaySummary, StatusPages, StatusSources};
 use levels::LevelsFile;
 
@@ -98,7 +100,10 @@ pub struct RunningGateway {
 impl RunningGateway {
     /// Starts connecting to every backend and builds the stack over them. Must be called within a Tokio
     /// runtime.
-    pub async fn start(settings: Settings, additions: Additions) -> Self {
+    ///
+    /// # Errors
+    /// When TLS towards the issuer or towards token endpoints cannot be set up.
+    pub async fn start(settings: Settings, additions: Additions) -> Result<Self, StartError> {
         let Additions { audit: output, layers: added, persists_levels } = additions;
         let processes_max = settings.process_count_worst_case();
         let Settings {
@@ -107,7 +112,7 @@ impl RunningGateway {
             aggregation,
             backends,
             process_count_max,
-            mut edge,
+            edge,
             admin,
             health,
             authz,
@@ -121,11 +126,11 @@ impl RunningGateway {
         } = settings;
         let processes = process::process_policy(process_count_max);
         let metrics = Metrics::new(&namespace, &name);
-        let (backends, counted_backends) = start_backends(backends, &edge, &processes, &metrics);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let edge = start_edge_policy(edge, &clock, &metrics)?;
+        let (backends, counted_backends) = start_backends(backends, &edge, &processes, &metrics)?;
         let federation = Federation::start(aggregation.clone(), health, counted_backends);
         metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
-        CountedAuthenticator::wrap_in(&mut edge.incoming, &metrics);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = limit_observer(&metrics, audit.as_ref().map(|_| &clock));
@@ -150,7 +155,7 @@ impl RunningGateway {
         }
         let index_updater =
             optimizer.clone().map(|optimizer| IndexUpdater::start(optimizer, &federation, exposed.clone()));
-        Self {
+        Ok(Self {
             gateway,
             exposed,
             authorized,
@@ -168,7 +173,7 @@ impl RunningGateway {
             levels_file: levels,
             shutdown_started: Arc::default(),
             _index_updater: index_updater,
-        }
+        })
     }
 
     /// The names of the layers from the innermost to the outermost, as `/status` shows them.
@@ -320,19 +325,33 @@ impl Listener {
     }
 }
 
+/// Starts the authenticator of callers, and counts its outcomes.
+fn start_edge_policy(
+    policy: EdgePolicy<BearerPolicy>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<EdgePolicy, StartError> {
+    let start = |policy| {
+        let authenticator = BearerAuthenticator::start(policy, clock.clone())?;
+        Ok(CountedAuthenticator::wrap(Arc::new(authenticator), metrics.clone()))
+    };
+    policy.start_authenticator(start).map_err(StartError::IssuerTls)
+}
+
 /// Starts the backends and counts the requests to each of them.
 fn start_backends(
     policies: Vec<BackendPolicy>,
     edge: &EdgePolicy,
     processes: &ProcessPolicy,
     metrics: &Metrics,
-) -> (Backends, Vec<Arc<dyn Backend>>) {
+) -> Result<(Backends, Vec<Arc<dyn Backend>>), StartError> {
     let counters = backend_counters(&policies, metrics);
-    let backends = Backends::start(policies, &gateway_identity(edge), processes);
+    let backends = Backends::start(policies, &gateway_identity(edge), processes)
+        .map_err(StartError::TokenEndpointTls)?;
     let counted_backends = backends.all().cloned().zip(counters);
     let counted_backends =
         counted_backends.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
-    (backends, counted_backends)
+    Ok((backends, counted_backends))
 }
 
 /// The check that separates listed names from names that a client invented. Its arguments are the MCP method

@@ -17,8 +17,8 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use vmcp_domain::{Authenticator, Caller, Identity};
 use vmcp_e2e::identity::{Format, GATEWAY, IdentityProvider};
-use vmcp_identity::BearerAuthenticator;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret};
+use vmcp_identity::{BearerAuthenticator, BearerPolicy};
 use vmcp_json::Json;
 use vmcp_timing::{Clock, Micros, SystemClock};
 
@@ -58,7 +58,8 @@ impl AuthenticatorTest {
         let policy = OidcPolicy::new(settings).unwrap();
         let clock = Arc::new(AheadClock(AtomicU64::new(0)));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let authenticator = BearerAuthenticator::new("e2e", Some(policy), Vec::new(), clock.clone())?;
+        let authenticator =
+            BearerAuthenticator::start(BearerPolicy::new("e2e", Some(policy), Vec::new())?, clock.clone())?;
         Ok(Self { runtime, provider, clock, authenticator })
     }
 

@@ -1,16 +1,16 @@
 //! The credential of the requests on one connection. It is added to each request when the request is sent,
 //! and invalidated when the backend refuses it. `vmcp-credentials` obtains credentials.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use vmcp_credentials::{CredentialError, CredentialHeaders, RequestView, Subject};
+use vmcp_credentials::{CredentialError, CredentialHeaders, CredentialSource, RequestView, Subject};
 use vmcp_domain::{CallContext, Identity, Secret};
 
 use crate::failure::{Failure, FailureClass};
 use crate::http::client::OutboundRequest;
-use crate::policy::Credentials;
 use crate::sync::UnpoisonedMutex;
 
 /// A caller and the token that authenticates it.
@@ -33,6 +33,16 @@ impl AuthenticatedCaller {
 
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject { identity: &self.identity, token: &self.token }
+    }
+}
+
+/// The source of the credentials for a backend's requests.
+#[derive(Clone)]
+pub(crate) struct Credentials(pub(crate) Arc<dyn CredentialSource>);
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
     }
 }
 

@@ -23,11 +23,12 @@ pub(crate) use self::key::ConnectionKey;
 use self::key::Owner;
 use self::spare::SpareProcess;
 use crate::failure::{Failure, FailureClass};
+use crate::http::request_credentials::Credentials;
 use crate::http::request_credentials::{self, AuthenticatedCaller};
 pub(crate) use crate::lifecycle::per_caller::process_slots::ProcessSlots;
 use crate::lifecycle::per_caller::start_rate_limiter::StartRateLimiter;
 use crate::lifecycle::supervisor::{Phase, SupervisedConnection, wait_until_ready};
-use crate::policy::{CallerBounds, Credentials, Isolation, Transport};
+use crate::policy::{CallerBounds, Isolation, Transport};
 use crate::sync::UnpoisonedMutex;
 
 /// How often idle connections, and connections of ended clients, are looked for.

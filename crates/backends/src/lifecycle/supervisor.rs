@@ -20,7 +20,7 @@ use crate::connection::event_sender::EventSender;
 use crate::connection::inventory::LastLists;
 use crate::failure::{Failure, FailureClass};
 use crate::http::client::HttpClient;
-use crate::http::request_credentials::{AuthenticatedCaller, RequestCredentials};
+use crate::http::request_credentials::{AuthenticatedCaller, Credentials, RequestCredentials};
 use crate::http::retry_after::RetryAfter;
 use crate::lifecycle::connector::Connector;
 use crate::lifecycle::per_caller::ProcessSlots;
@@ -106,11 +106,9 @@ impl SupervisedConnection {
         processes: ProcessPolicy,
         process_slots: Arc<ProcessSlots>,
         tasks: TaskTracker,
+        credentials: Option<Credentials>,
     ) -> Arc<Self> {
-        let request_credentials = policy
-            .credentials
-            .clone()
-            .map(|credentials| Arc::new(RequestCredentials::for_gateway(credentials)));
+        let request_credentials = credentials.map(|source| Arc::new(RequestCredentials::for_gateway(source)));
         Arc::new(Self {
             event_sender: Arc::new(EventSender::new(policy.id.clone())),
             policy,

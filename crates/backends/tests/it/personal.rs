@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
-use vmcp_backends::policy::{BackendPolicy, Credentials, Transport};
-use vmcp_credentials::{ExchangeContext, Strategy, TokenExchangePolicy, TokenUrl};
+use vmcp_backends::policy::{BackendPolicy, Transport};
+use vmcp_credentials::{Strategy, TokenExchangePolicy, TokenUrl};
 use vmcp_domain::{
     BackendEvent, BackendState, CallContext, CallOrigin, Caller, Error, Identity, IsolationScope,
     ProtocolVersion, Secret,
 };
 use vmcp_json::Members;
-use vmcp_timing::SystemClock;
 
 use crate::web::{self, ReceivedRequest, ScriptedServer};
 use crate::{Harness, TIMEOUTS, context, eventually, http_policy, policy};
@@ -44,13 +43,10 @@ fn reversed(text: &str) -> String {
 }
 
 fn token_exchange_policy(backend: &ScriptedServer, token_url: &str) -> BackendPolicy {
-    #[allow(clippy::disallowed_methods, reason = "nothing here depends on the time of day")]
-    let clock = SystemClock::start();
-    let exchanges = ExchangeContext::new(Arc::new(clock)).unwrap();
     let url = TokenUrl::parse("tokenUrl", token_url, false).unwrap();
-    let source = Strategy::TokenExchange(TokenExchangePolicy::new(url)).build(&exchanges).unwrap();
+    let credentials = Some(Strategy::TokenExchange(TokenExchangePolicy::new(url)));
     let transport = Transport::StreamableHttp(http_policy(&backend.url()));
-    BackendPolicy { credentials: Some(Credentials(source)), ..policy(transport, TIMEOUTS) }
+    BackendPolicy { credentials, ..policy(transport, TIMEOUTS) }
 }
 
 /// A caller with this subject, which presents `token`.

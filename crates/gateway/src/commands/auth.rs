@@ -92,7 +92,7 @@ async fn offered<T>(
 ) -> anyhow::Result<T> {
     // Limits have no effect on a list, so none are started.
     settings.limits = None;
-    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
+    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await?;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let listed = list(&*gateway.exposed, &ctx).await;
     gateway.stop().await;

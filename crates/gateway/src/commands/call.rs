@@ -24,7 +24,7 @@ pub(crate) async fn run(
     // Standard output is for the result. If the settings name a file, the record of this call is written
     // there.
     let output = super::serve::audit_output(&settings, false)?;
-    let gateway = super::serve::start_audited(settings, output).await;
+    let gateway = super::serve::start_audited(settings, output).await?;
     let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);
     let request = CallTool {
         name: tool.into(),

@@ -22,7 +22,7 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
     // Without the `optimizer` section, the search uses the settings of an empty section.
     let optimizer = settings.optimizer.take();
     settings.optimizer = Some(optimizer.unwrap_or_else(|| default_optimizer(&environment)));
-    let gateway = RunningGateway::start(settings, Additions::default()).await;
+    let gateway = RunningGateway::start(settings, Additions::default()).await?;
     let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);
     let tools = gateway.authorized.list_tools(&ctx).await?;
     let Some(optimizer) = gateway.optimizer.clone() else { anyhow::bail!("nothing searches") };

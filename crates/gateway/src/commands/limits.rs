@@ -49,7 +49,7 @@ async fn start_gateway(
     if !uses_shared_store {
         limits.redis = None;
     }
-    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
+    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await?;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let tools = gateway.federation.list_tools(&ctx).await?;
     let limiter = gateway.limiter.clone().context("the limiter was not built")?;

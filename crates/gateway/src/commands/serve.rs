@@ -9,14 +9,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use vmcp::CancellationToken;
 use vmcp::audit::{self, Output};
 use vmcp::config::Settings;
-use vmcp::{Additions, RunningGateway, StopSignals};
+use vmcp::{Additions, RunningGateway, StartError, StopSignals};
 
 /// Serves over HTTP until a stop signal.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let output = audit_output(&settings, true)?;
     let additions = Additions { audit: output, persists_levels: true, ..Additions::default() };
-    let gateway = RunningGateway::start(settings, additions).await;
+    let gateway = RunningGateway::start(settings, additions).await?;
     let listen = gateway.edge.listen;
     let listener = gateway.bind().with_context(|| {
         format!("cannot listen on {listen}; choose another address with --host and --port")
@@ -63,7 +63,7 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
             "audit records cannot go to standard output, where the client reads; set `audit.logFile`"
         );
     }
-    let gateway = start_audited(settings, output).await;
+    let gateway = start_audited(settings, output).await?;
     let ends = StopSignals { shutdown, hangup: cancel_on_hangup() };
     gateway.serve_stdio(tokio::io::stdin(), tokio::io::stdout(), ends).await?;
     gateway.stop().await;
@@ -72,7 +72,10 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
 
 /// Starts a gateway. Its requests are recorded if the settings ask for audit records and `audit` is an
 /// output.
-pub(crate) async fn start_audited(settings: Settings, audit: Option<Output>) -> RunningGateway {
+pub(crate) async fn start_audited(
+    settings: Settings,
+    audit: Option<Output>,
+) -> Result<RunningGateway, StartError> {
     RunningGateway::start(settings, Additions { audit, ..Additions::default() }).await
 }
 

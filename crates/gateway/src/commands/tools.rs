@@ -13,7 +13,7 @@ use crate::terminal;
 /// Connects, lists the tools, prints them and stops. Backends that cannot be reached are named on standard
 /// error.
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
-    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await;
+    let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await?;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let all_tools = gateway.federation.list_tools(&ctx).await?;
     let exposed_tools = gateway.exposed.list_tools(&ctx).await?;

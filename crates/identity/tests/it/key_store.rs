@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use vmcp_http_client::TlsError;
 use vmcp_identity::policy::OidcPolicy;
-use vmcp_identity::{BearerAuthenticator, SetupError};
+use vmcp_identity::{BearerPolicy, SetupError};
 
 use crate::support::{Idp, Reply, Setup, Signer, setup, setup_with};
 
@@ -264,8 +264,7 @@ async fn authorities_that_cannot_be_read_are_told_at_once() {
         let mut settings = crate::support::settings(&Idp::start().await);
         settings.ca_bundle = Some(file(name));
         let policy = OidcPolicy::new(settings).unwrap();
-        let clock = crate::support::manual_clock();
-        let refused = BearerAuthenticator::new("vmcp", Some(policy), Vec::new(), clock).unwrap_err();
+        let refused = BearerPolicy::new("vmcp", Some(policy), Vec::new()).unwrap_err();
         assert!(matches!(refused, SetupError::Tls(TlsError::Bundle(_))), "{name}: {refused}");
     }
 }

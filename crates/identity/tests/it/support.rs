@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmcp_domain::{Authentication, Authenticator, Identity, Unauthorized};
-use vmcp_identity::BearerAuthenticator;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings};
+use vmcp_identity::{BearerAuthenticator, BearerPolicy};
 use vmcp_timing::ManualClock;
 
 pub(crate) use self::idp::{Idp, Reply};
@@ -45,7 +45,8 @@ pub(crate) async fn setup_with(change: impl FnOnce(&mut OidcSettings)) -> Setup 
     change(&mut settings);
     let clock = manual_clock();
     let policy = OidcPolicy::new(settings).unwrap();
-    let authenticator = BearerAuthenticator::new("vmcp", Some(policy), Vec::new(), clock.clone()).unwrap();
+    let policy = BearerPolicy::new("vmcp", Some(policy), Vec::new()).unwrap();
+    let authenticator = BearerAuthenticator::start(policy, clock.clone()).unwrap();
     Setup { idp, clock, authenticator: Arc::new(authenticator) }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use vmcp_domain::{Authenticator, Caller, InvalidTokenReason, Unauthorized};
 use vmcp_identity::policy::OidcPolicy;
-use vmcp_identity::{ApiKey, BearerAuthenticator, new_api_key};
+use vmcp_identity::{ApiKey, BearerAuthenticator, BearerPolicy, new_api_key};
 use vmcp_json::Json;
 
 use crate::support::{AUDIENCE, NOW, Signer, manual_clock, settings, setup, setup_with, within_timeout};
@@ -154,9 +154,9 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
         claims: vmcp_json::Members::new(),
         expires_unix_s: Some(NOW + 100),
     };
+    let started = |policy| BearerAuthenticator::start(policy, manual_clock()).unwrap();
     let policy = OidcPolicy::new(settings).unwrap();
-    let authenticator =
-        BearerAuthenticator::new("vmcp", Some(policy), vec![key.clone()], manual_clock()).unwrap();
+    let authenticator = started(BearerPolicy::new("vmcp", Some(policy), vec![key.clone()]).unwrap());
     let request = |value: String| {
         let authenticator = &authenticator;
         async move { within_timeout(authenticator.authenticate(Some(value.as_bytes()), None)).await }
@@ -182,7 +182,7 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
     let resource = challenge.resource.as_ref().unwrap();
     assert_eq!(resource.resource, "https://mcp.example/mcp");
     assert_eq!((&resource.authorization_servers[0], &resource.scopes[0]), (&idp.issuer, &"mcp".to_owned()));
-    let alone = BearerAuthenticator::new("vmcp", None, vec![key], manual_clock()).unwrap();
+    let alone = started(BearerPolicy::new("vmcp", None, vec![key]).unwrap());
     assert_eq!((&*alone.challenge().realm, &alone.challenge().resource), ("vmcp", &None));
-    assert!(BearerAuthenticator::new("vmcp", None, Vec::new(), manual_clock()).is_err());
+    assert!(BearerPolicy::new("vmcp", None, Vec::new()).is_err());
 }

@@ -13,6 +13,7 @@ use vmcp_backends::policy::{BackendPolicy, Secret};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_embedding_service::ServicePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
+use vmcp_identity::BearerPolicy;
 use vmcp_loopbreaker::LoopPolicy;
 use vmcp_optimizer::policy::OptimizerPolicy;
 use vmcp_ratelimit::OnStoreFailure;
@@ -35,7 +36,7 @@ pub struct Settings {
     /// The largest number of processes of all stdio backends together.
     pub process_count_max: usize,
     /// The client edge: the listener, its bounds, and how callers are authenticated.
-    pub edge: EdgePolicy,
+    pub edge: EdgePolicy<BearerPolicy>,
     /// The pages for operators.
     pub admin: AdminSettings,
     /// Health checks and the circuit breaker.

@@ -16,6 +16,7 @@ use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_federation::policy::{
     AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, ToolPolicy, Visibility,
 };
+use vmcp_identity::BearerPolicy;
 
 use super::convert::UNSUPPORTED;
 use super::duration::format;
@@ -100,7 +101,7 @@ fn effective_settings(settings: &Settings) -> Value {
     })
 }
 
-fn show_listen(edge: &EdgePolicy) -> Value {
+fn show_listen(edge: &EdgePolicy<BearerPolicy>) -> Value {
     json!({
         "host": edge.listen.ip().to_string(),
         "port": edge.listen.port(),
@@ -111,7 +112,7 @@ fn show_listen(edge: &EdgePolicy) -> Value {
     })
 }
 
-fn show_incoming(auth: &IncomingAuth) -> Value {
+fn show_incoming(auth: &IncomingAuth<BearerPolicy>) -> Value {
     match auth {
         IncomingAuth::Anonymous => json!({"type": "anonymous"}),
         IncomingAuth::Local(identity) => json!({"type": "local", "user": identity.subject}),
@@ -127,7 +128,7 @@ fn show_incoming(auth: &IncomingAuth) -> Value {
     }
 }
 
-fn show_bounds(edge: &EdgePolicy) -> Value {
+fn show_bounds(edge: &EdgePolicy<BearerPolicy>) -> Value {
     let limits = &edge.limits;
     json!({
         "bodyBytesMax": limits.body_bytes_max,

@@ -13,6 +13,7 @@ use vmcp_json::Json;
 
 use super::policy;
 
+#[derive(Debug)]
 pub(crate) struct FakeAuthenticator {
     pub(crate) challenge: Challenge,
     pub(crate) request_count: AtomicUsize,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use http::Uri;
 use vmcp_backends::policy::{
-    BackendPolicy, CallerBounds, Credentials, HttpPolicy, Isolation, Secret, Timeouts, Transport,
+    BackendPolicy, CallerBounds, HttpPolicy, Isolation, Secret, Timeouts, Transport,
 };
+use vmcp_credentials::Strategy;
 use vmcp_domain::BackendId;
 
 use super::Findings;
@@ -201,7 +202,7 @@ fn convert_one(
 }
 
 /// The fixed headers of an HTTP backend, and the source of each caller's credential.
-type BackendAuthentication = (Vec<(String, Secret)>, Option<Credentials>);
+type BackendAuthentication = (Vec<(String, Secret)>, Option<Strategy>);
 
 /// The transport that the keys ask for. It is a problem if they ask for none, or for two.
 fn choose_transport(
@@ -320,7 +321,7 @@ impl HttpKeys {
             }
             Some(OutgoingCredential::Exchanged(exchanged, path)) => {
                 report_duplicate_header("authorization", &path);
-                credentials = Some(exchanged);
+                credentials = Some(*exchanged);
             }
         }
         (url.map(|url| HttpPolicy { url, ca_bundle, may_be_sse: false }), (out, credentials))

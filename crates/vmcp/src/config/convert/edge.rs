@@ -6,6 +6,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 use vmcp_edge::policy::{EdgePolicy, ServerInfo};
 use vmcp_http_client::is_forwardable_header;
+use vmcp_identity::BearerPolicy;
 
 use super::{Findings, bounds, incoming};
 use crate::config::file::{IncomingAuth, Listen};
@@ -35,7 +36,7 @@ pub(super) fn convert(
     parts: EdgeSections,
     overrides: &Overrides,
     findings: &mut Findings<'_>,
-) -> Option<EdgePolicy> {
+) -> Option<EdgePolicy<BearerPolicy>> {
     let EdgeSections { name, listen, incoming, passthrough } = parts;
     let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies, bounds } = listen;
     let (host, host_path) = match &overrides.host {

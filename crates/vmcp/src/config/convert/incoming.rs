@@ -6,18 +6,20 @@ use std::sync::Arc;
 
 use vmcp_authz::{AuthzPolicy, PolicySource};
 use vmcp_domain::Identity;
-use vmcp_edge::policy::IncomingAuth as Incoming;
+
 use vmcp_http_client::TlsError;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret, SettingError};
-use vmcp_identity::{API_KEY_ISSUER, BearerAuthenticator, SetupError};
+use vmcp_identity::{API_KEY_ISSUER, BearerPolicy, SetupError};
 use vmcp_json::{Json, Members};
 use vmcp_optimizer::VIRTUAL_NAMES;
-use vmcp_timing::SystemClock;
 
 use super::Findings;
 use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
 use crate::config::report::{Problem, item_path, join_path};
 use crate::config::settings::Overrides;
+
+/// How callers are authenticated; the authenticator is started later.
+type Incoming = vmcp_edge::policy::IncomingAuth<BearerPolicy>;
 
 const PATH: &str = "incomingAuth";
 /// The issuer of the operating-system user with `type: local`, and the default issuer of commands if callers
@@ -210,8 +212,8 @@ fn bearer_auth(
     findings: &mut Findings<'_>,
 ) -> Option<Incoming> {
     let keys: Vec<vmcp_identity::ApiKey> = keys.iter().map(api_key).collect();
-    match BearerAuthenticator::new(name, policy, keys, Arc::new(SystemClock::start())) {
-        Ok(authenticator) => Some(Incoming::Bearer(Arc::new(authenticator))),
+    match BearerPolicy::new(name, policy, keys) {
+        Ok(policy) => Some(Incoming::Bearer(policy)),
         Err(error) => {
             let (key, text) = match error {
                 SetupError::NoCredentials => {

@@ -3,6 +3,7 @@
 
 use vmcp_backends::policy::{BackendPolicy, CallerBounds, Isolation, ProcessPolicy, Transport};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
+use vmcp_identity::BearerPolicy;
 
 use super::Findings;
 use crate::config::file::{self, IncomingAuth as FileAuth, IncomingKind};
@@ -26,7 +27,7 @@ pub(super) fn has_one_identity(auth: Option<&FileAuth>) -> bool {
 pub(super) fn convert(
     backends: Vec<ConvertedBackend>,
     file: Option<file::IsolationBounds>,
-    (edge, has_one_identity): (Option<&EdgePolicy>, bool),
+    (edge, has_one_identity): (Option<&EdgePolicy<BearerPolicy>>, bool),
     findings: &mut Findings<'_>,
 ) -> (Vec<BackendPolicy>, usize) {
     let (bounds, process_count_max) = convert_bounds(file.unwrap_or_default(), findings);

@@ -6,11 +6,10 @@ mod exchange;
 use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue};
-use vmcp_backends::policy::{Credentials, Secret};
+use vmcp_backends::policy::Secret;
 use vmcp_credentials::Strategy;
 use vmcp_http_client::is_owned_header;
 
-use self::exchange::ExchangeBuilder;
 use super::Findings;
 use crate::config::file::{AuthSource, AuthStrategy, HeaderInjection, OutgoingAuth, StrategyKind};
 use crate::config::report::{Problem, join_path};
@@ -28,7 +27,7 @@ pub(super) enum OutgoingCredential {
     /// The same header with every request.
     Header(Header),
     /// A credential of each caller, and the path of the strategy that asks for it.
-    Exchanged(Credentials, String),
+    Exchanged(Box<Strategy>, String),
 }
 
 impl OutgoingCredential {
@@ -61,7 +60,7 @@ impl Outgoing {
             let message = "reading strategies from Kubernetes objects is not possible in this build";
             findings.push(Problem::new("outgoingAuth.source", message).with_hint("use `inline`"));
         }
-        let mut strategies = StrategyConverter { has_tokens, exchange_builder: ExchangeBuilder::default() };
+        let strategies = StrategyConverter { has_tokens };
         let default =
             default.and_then(|strategy| strategies.convert(strategy, "outgoingAuth.default", findings));
         let mut outgoing = Self { default, is_default_used: false, backends: BTreeMap::new() };
@@ -109,12 +108,11 @@ impl Outgoing {
 /// Converts the strategies of one file.
 struct StrategyConverter {
     has_tokens: bool,
-    exchange_builder: ExchangeBuilder,
 }
 
 impl StrategyConverter {
     fn convert(
-        &mut self,
+        &self,
         file: AuthStrategy,
         path: &str,
         findings: &mut Findings<'_>,
@@ -130,12 +128,11 @@ impl StrategyConverter {
                 Some("write `incomingAuth` with `type: oidc`".to_owned());
             return None;
         }
-        let credentials = self.exchange_builder.build(*strategy, path, findings)?;
-        Some(OutgoingCredential::Exchanged(credentials, path.to_owned()))
+        Some(OutgoingCredential::Exchanged(strategy, path.to_owned()))
     }
 }
 
-/// A strategy as it is read: a fixed header, or an exchange that still needs its shared context.
+/// A strategy as it is read: a fixed header, or an exchange.
 enum ParsedStrategy {
     Header(Header),
     Exchange(Box<Strategy>),

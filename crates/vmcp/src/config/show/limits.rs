@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
+use vmcp_identity::BearerPolicy;
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::{
     Anonymous, CallPart, CallValue, CallerSelector, Concurrency, Consistency, LimitPolicy, LimitSize, Limits,
@@ -14,7 +15,7 @@ use crate::config::duration::format;
 use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 
 /// The section `rateLimiting`, or `null` without limits.
-pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
+pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy<BearerPolicy>) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
     let LimitPolicy {
         server,

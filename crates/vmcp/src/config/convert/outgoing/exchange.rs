@@ -1,46 +1,15 @@
 //! Converts the strategies that exchange the caller's token for a credential of the backend:
 //! `token_exchange`, `xaa` and `aws_sts`.
 
-use std::sync::Arc;
-
-use vmcp_backends::policy::{Credentials, Secret};
+use vmcp_backends::policy::Secret;
 use vmcp_credentials::{
-    AwsStsPolicy, ExchangeContext, OAuthClient, PolicyError, RoleMapping, RoleMatch, Roles, Strategy,
-    TokenExchangePolicy, TokenUrl, XaaPolicy,
+    AwsStsPolicy, OAuthClient, PolicyError, RoleMapping, RoleMatch, Roles, Strategy, TokenExchangePolicy,
+    TokenUrl, XaaPolicy,
 };
-use vmcp_timing::SystemClock;
 
 use super::super::Findings;
 use crate::config::file::{AwsSts, RoleMapping as FileMapping, StrategyKind, TokenExchange, Xaa};
 use crate::config::report::join_path;
-
-/// The context that all strategies of one configuration share. It is made for the first strategy that needs
-/// it.
-#[derive(Default)]
-pub(super) struct ExchangeBuilder(Option<Arc<ExchangeContext>>);
-
-impl ExchangeBuilder {
-    /// The source of a strategy's credentials; `path` is the path of the strategy.
-    pub(super) fn build(
-        &mut self,
-        strategy: Strategy,
-        path: &str,
-        findings: &mut Findings<'_>,
-    ) -> Option<Credentials> {
-        let exchanges = match &self.0 {
-            Some(exchanges) => exchanges,
-            None => match ExchangeContext::new(Arc::new(SystemClock::start())) {
-                Ok(exchanges) => self.0.insert(exchanges),
-                Err(error) => {
-                    findings.add_problem(path, format!("no TLS towards token endpoints: {error}"));
-                    return None;
-                }
-            },
-        };
-        let source = strategy.build(exchanges);
-        source.map_err(|error| report_policy_error(&error, path, findings)).ok().map(Credentials)
-    }
-}
 
 /// The settings of a token exchange; `path` is the path of the section `tokenExchange`.
 pub(super) fn token_exchange(
@@ -179,10 +148,9 @@ fn role_mapping(file: FileMapping, path: &str, findings: &mut Findings<'_>) -> O
 
 /// Reports why `obo` or `upstream_inject` cannot be used: the gateway has no source for their tokens.
 pub(super) fn report_unsupported(kind: StrategyKind, path: &str, findings: &mut Findings<'_>) {
-    let strategy = if kind == StrategyKind::Obo { Strategy::Obo } else { Strategy::UpstreamInject };
-    // The strategy refuses before it makes an exchange, so the result is always `None`; only the problem is
-    // wanted.
-    let _ = ExchangeBuilder::default().build(strategy, path, findings);
+    let error =
+        if kind == StrategyKind::Obo { PolicyError::no_obo() } else { PolicyError::no_upstream_inject() };
+    report_policy_error(&error, path, findings);
 }
 
 fn apply_optional<P, V>(
