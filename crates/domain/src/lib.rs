@@ -27,6 +27,7 @@ mod scope;
 mod secret;
 mod text;
 mod version;
+mod virtual_tool;
 mod work_hold;
 
 pub use crate::availability::{Availability, AvailabilityCheck};
@@ -67,4 +68,5 @@ pub use scope::{CallerScope, ChangeAudience, IsolationScope};
 pub use secret::Secret;
 pub use text::{escape_controls, is_control, is_usable_name};
 pub use version::ProtocolVersion;
+pub use virtual_tool::{CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
 pub use work_hold::WorkHold;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vmcp_domain::{
-    CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, Gateway, GatewayFuture, Reply,
-    SharedGateway, ToolList, forward,
+    CALL_TOOL, CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, FIND_TOOL, Gateway,
+    GatewayFuture, Reply, SharedGateway, ToolList, VIRTUAL_NAMES, forward,
 };
 use vmcp_wire::tool_result;
 
 use crate::observer::{CallEvent, CallOutcome, FindEvent};
 use crate::optimizer::Optimizer;
-use crate::virtual_tools::{self, CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
+use crate::virtual_tools;
 use crate::{arguments, find_result, suggest};
 
 /// Maximum length of an unknown tool name that is repeated in an error, in bytes.

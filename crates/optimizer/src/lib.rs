@@ -26,7 +26,7 @@ mod vectors;
 mod virtual_tools;
 
 pub use crate::find_result::TokenMetrics;
-pub use crate::virtual_tools::{CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES, virtual_tools};
+pub use crate::virtual_tools::virtual_tools;
 pub use document::{Document, embedding_text};
 pub use embed::{EmbedError, Embedder, Embeddings, Purpose};
 pub use engine::{Engine, Hit, SearchOptions};

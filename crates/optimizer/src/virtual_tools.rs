@@ -4,19 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use vmcp_domain::{ProtocolVersion, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{FIND_TOOL, ProtocolVersion, RoutingTarget, Tool, ToolHints, ToolOverride};
 use vmcp_json::Json;
 use vmcp_wire::definitions;
 
 use crate::text;
-
-/// The name of the virtual tool that searches.
-pub const FIND_TOOL: &str = "find_tool";
-/// The name of the virtual tool that calls.
-pub const CALL_TOOL: &str = "call_tool";
-
-/// The names of both virtual tools.
-pub const VIRTUAL_NAMES: [&str; 2] = [FIND_TOOL, CALL_TOOL];
 
 /// Maximum number of servers in the summary.
 const SERVER_COUNT_MAX: usize = 40;
@@ -155,7 +147,7 @@ mod tests {
     #[test]
     fn the_built_in_definitions_can_be_read() {
         let names: Vec<String> = virtual_tools().iter().map(|tool| tool.name.to_string()).collect();
-        assert_eq!(names, [FIND_TOOL, CALL_TOOL]);
+        assert_eq!(names, vmcp_domain::VIRTUAL_NAMES);
         assert!(virtual_tools().iter().all(|tool| tool.target.is_virtual() && tool.description.is_some()));
     }
 

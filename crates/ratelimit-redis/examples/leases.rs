@@ -10,8 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmcp_domain::NamePattern;
-use vmcp_domain::{BackendId, BackendToolName, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{
+    BackendId, BackendToolName, NamePattern, RoutingTarget as ToolTarget, Tool, ToolHints, ToolOverride,
+};
 use vmcp_json::Members;
 use vmcp_ratelimit::lease::{LEASE, LeasePlan, Leases};
 use vmcp_ratelimit::policy::{

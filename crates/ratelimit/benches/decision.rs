@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use governor::{Quota as GovernorQuota, RateLimiter};
-use vmcp_domain::NamePattern;
-use vmcp_domain::{BackendId, BackendToolName, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, NamePattern, RoutingTarget, Tool, ToolHints, ToolOverride};
 use vmcp_json::Members;
 use vmcp_ratelimit::policy::{
     Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule, WaitBounds,

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use vmcp_audit::Output;
 use vmcp_domain::SharedGateway;
 
-use crate::audit::{self, Output};
 use crate::config::{self, Overrides, Report, Settings};
 use crate::process;
 use crate::running::{Additions, RunningGateway};
@@ -113,7 +113,7 @@ impl Builder {
         }
         let mut additions = self.additions;
         if let Some(audit_settings) = &settings.audit {
-            additions.audit = match audit::open(audit_settings, false)? {
+            additions.audit = match vmcp_audit::open(audit_settings, false)? {
                 Some(file) => Some(file),
                 None => Some(additions.audit.ok_or(StartError::NoAuditOutput)?),
             };

@@ -26,8 +26,8 @@ pub use mcp_json::load_mcp_json;
 pub use report::{Problem, Report};
 pub use schema::schema_text;
 pub use settings::{
-    AdminSettings, AuditSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides,
-    RedisSettings, RedisTarget, Settings,
+    AdminSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, RedisSettings,
+    RedisTarget, Settings,
 };
 pub use show::{effective_json, effective_yaml};
 pub use starter::{ImportedConfig, starter, starter_from};

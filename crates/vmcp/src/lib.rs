@@ -19,13 +19,14 @@
 //! `examples/embed.rs` adds a layer that refuses calls of tools that may change something while a file exists. The
 //! binary `vmcp` is this crate with a command line.
 
-pub mod audit;
+mod audit_decisions;
 mod auth_metrics;
 mod availability;
 mod backend_metrics;
 mod builder;
 pub mod config;
 mod gateway_info;
+pub mod limits_replay;
 mod metrics;
 mod observe;
 pub mod operator_token;
@@ -42,6 +43,8 @@ pub use stack::{AddedLayer, Position};
 pub use start_error::StartError;
 pub use status::bucket_json;
 pub use tokio_util::sync::CancellationToken;
+/// Audit records.
+pub use vmcp_audit as audit;
 /// The domain types: the `Gateway` trait that a layer implements, and the types that a caller passes to it.
 pub use vmcp_domain as domain;
 pub use vmcp_edge::StopSignals;

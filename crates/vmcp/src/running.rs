@@ -12,23 +12,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use vmcp_audit::{Audit, AuditSettings, Output};
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::policy::{BackendPolicy, ProcessPolicy};
 use vmcp_backends::{Backends, ClientInfo};
-use vmcp_domain::{Backend, Caller, GatewayInfo, SharedGateway};
+use vmcp_domain::{Backend, Caller, GatewayInfo, SharedGateway, VIRTUAL_NAMES};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge, StopSignals};
 use vmcp_federation::{Federation, NameKind};
 use vmcp_identity::{BearerAuthenticator, BearerPolicy};
-use vmcp_optimizer::{Optimizer, VIRTUAL_NAMES};
+use vmcp_optimizer::Optimizer;
 use vmcp_ratelimit::{Limiter, Observer};
 use vmcp_timing::{Clock, SystemClock};
 
-use crate::audit::{Audit, CapturingObserver, Output};
+use crate::audit_decisions::CapturingObserver;
 use crate::auth_metrics::CountedAuthenticator;
 use crate::availability::AvailabilityProbe;
 use crate::backend_metrics::{CountedBackend, backend_counters};
-use crate::config::{AdminSettings, AuditSettings, Settings};
+use crate::config::{AdminSettings, Settings};
 use crate::gateway_info::AuthorizedInfo;
 use crate::metrics::Metrics;
 use crate::operator_token::OperatorToken;
@@ -379,7 +380,7 @@ fn start_audit(
     metrics: &Arc<Metrics>,
     edge: &EdgePolicy,
 ) -> Arc<Audit> {
-    Audit::start(settings, output, clock.clone(), metrics.audit_counters(), edge.path.clone())
+    Audit::start(settings, output, clock.clone(), Arc::new(metrics.audit_counters()), edge.path.clone())
 }
 
 /// The observer of the limiter's decisions: the metrics, and the audit records if they are enabled.

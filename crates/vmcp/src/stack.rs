@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use vmcp_audit::{Audit, AuditedCalls, AuditedRequests};
 use vmcp_authz::{Authorized, AuthzPolicy};
 use vmcp_domain::SharedGateway;
 use vmcp_federation::policy::AggregationPolicy;
@@ -11,7 +12,6 @@ use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
 use vmcp_ratelimit::{Limiter, LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 use vmcp_timing::SystemClock;
 
-use crate::audit::{Audit, AuditedCalls, AuditedRequests};
 use crate::metrics::Metrics;
 use crate::observe::Observed;
 

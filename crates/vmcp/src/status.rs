@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use vmcp_audit::Audit;
 use vmcp_authz::AuthzPolicy;
 use vmcp_domain::{BoxFuture, CallContext, CallOrigin, Caller, Identity};
 use vmcp_edge::{AccessLevel, AdminPage, AdminPages};
@@ -25,7 +26,6 @@ use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, LimiterStatus, OnStoreFailure, Wait};
 
-use crate::audit::Audit;
 use crate::config::Problem;
 use crate::metrics::Metrics;
 use crate::operator_token::OperatorToken;

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use vmcp_e2e::cache;
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily};
 use vmcp_e2e::process::{fixture, run};
 use vmcp_e2e::redis::Redis;
-use vmcp_e2e::{http, wait};
+use vmcp_e2e::{cache, http, wait};
 
 /// One token every four seconds, and calls may wait for it.
 const LIMITS: &str =

@@ -8,8 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use vmcp_e2e::gateway::{NamePolicy, config};
-use vmcp_e2e::http;
-use vmcp_e2e::wait;
+use vmcp_e2e::{http, wait};
 
 use super::load::{Sample, send};
 use super::nginx::Nginx;

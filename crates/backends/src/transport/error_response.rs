@@ -7,9 +7,8 @@ use http::{Response, StatusCode};
 use tokio::time::timeout;
 use vmcp_json::{Json, Members};
 use vmcp_wire::client::{is_stateless_error, read_discover};
-use vmcp_wire::code;
 use vmcp_wire::jsonrpc::{self, Message, RpcError};
-use vmcp_wire::method;
+use vmcp_wire::{code, method};
 
 use crate::connection::close_signal::CloseReason;
 use crate::connection::link::{Link, McpRequest};

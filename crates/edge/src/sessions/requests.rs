@@ -8,13 +8,12 @@ use futures_util::future::Abortable;
 use http::{HeaderValue, Response, StatusCode};
 use vmcp_domain::{Caller, ClientCapabilities, ProtocolVersion};
 use vmcp_json::Json;
-use vmcp_wire::header;
 use vmcp_wire::jsonrpc::Id;
-use vmcp_wire::method;
 use vmcp_wire::server::{
     ClientNotification, ClientRequest, Refusal, RequestError, read_notification, read_request,
     supported_versions, write_message,
 };
+use vmcp_wire::{header, method};
 
 use super::{Session, SessionClient, SessionGuard};
 use crate::http::authentication::AuthenticatedHead;

@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 use vmcp_authz::AccessRequest;
-use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, ResourceUri};
+use vmcp_domain::{
+    CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, ResourceUri, VIRTUAL_NAMES,
+};
 use vmcp_json::{Json, Members};
-use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::cli::{Action, ExplainArgs};
 use crate::terminal;

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use vmcp::RunningGateway;
 use vmcp::config::Settings;
-use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error};
+use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error, FIND_TOOL};
 use vmcp_json::{Json, Members};
-use vmcp_optimizer::FIND_TOOL;
 
 use crate::terminal;
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_domain::NamePattern;
-use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity, ReserveBudget as _, SharedGateway};
+use vmcp_domain::{
+    CallContext, CallOrigin, Caller, Error, Identity, NamePattern, ReserveBudget as _, SharedGateway,
+};
 use vmcp_json::Json;
 use vmcp_ratelimit::policy::{
     Consistency, Cost, LimitPolicy, Limits, ListHandling, MissingValue, Mode, Price, Quota, ToolRule,

@@ -15,9 +15,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::NamePattern;
 use vmcp_domain::{
-    BoxFuture, CallContext, CallOrigin, Caller, Identity, LimitScope, RateLimit, Retry, SharedGateway,
+    BoxFuture, CallContext, CallOrigin, Caller, Identity, LimitScope, NamePattern, RateLimit, Retry,
+    SharedGateway,
 };
 use vmcp_json::Members;
 use vmcp_testkit::{FakeGateway, conformance, tool};

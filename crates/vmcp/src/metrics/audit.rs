@@ -2,6 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use vmcp_audit::RecordObserver;
 
 /// The counters. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -21,5 +22,15 @@ impl AuditCounters {
             "Audit records that were lost: the queue was full, or the file could not be written",
             self.lost.clone(),
         );
+    }
+}
+
+impl RecordObserver for AuditCounters {
+    fn on_written(&self, count: u64) {
+        self.written.inc_by(count);
+    }
+
+    fn on_lost(&self, count: u64) {
+        self.lost.inc_by(count);
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use vmcp_audit::LimitsChange;
 use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Gateway as _, Identity, ToolList};
 use vmcp_edge::AdminPage;
 use vmcp_json::{Json, Members};
 use vmcp_ratelimit::{BLOCK_DURATION_MAX, Limiter, OperatorAction};
 
 use super::{StatusSources, bucket_json, json_page};
-use crate::audit::LimitsChange;
 
 /// The paths of the requests that change limits.
 const RESET: &str = "/limits/reset";

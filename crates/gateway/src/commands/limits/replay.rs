@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use vmcp::audit::replay;
+use vmcp::limits_replay;
 
 use crate::cli::Source;
 use crate::terminal;
@@ -23,10 +23,15 @@ pub(super) fn run(path: &Path, source: &Source, as_json: bool) -> anyhow::Result
     };
     let report = if path.as_os_str() == "-" {
         let input = BufReader::with_capacity(BUFFER, std::io::stdin().lock());
-        replay::report(input, limits.policy, &settings.aggregation, as_json)
+        limits_replay::report(input, limits.policy, &settings.aggregation, as_json)
     } else {
         let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-        replay::report(BufReader::with_capacity(BUFFER, file), limits.policy, &settings.aggregation, as_json)
+        limits_replay::report(
+            BufReader::with_capacity(BUFFER, file),
+            limits.policy,
+            &settings.aggregation,
+            as_json,
+        )
     };
     let report = report.with_context(|| format!("{} cannot be read", path.display()))?;
     terminal::print(&report)?;

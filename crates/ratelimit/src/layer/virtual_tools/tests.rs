@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use vmcp_domain::NamePattern;
-use vmcp_domain::{CallOrigin, Caller, RoutingTarget};
+use vmcp_domain::{CallOrigin, Caller, NamePattern, RoutingTarget};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 use vmcp_timing::ManualClock;
 

@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use vmcp_domain::LimitScope;
-use vmcp_domain::NamePattern;
-use vmcp_domain::ToolHints;
+use vmcp_domain::{LimitScope, NamePattern, ToolHints};
 use vmcp_testkit::tool;
 
 use super::*;

@@ -3,8 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use vmcp_domain::NamePattern;
-use vmcp_domain::{Tool, ToolHints};
+use vmcp_domain::{NamePattern, Tool, ToolHints};
 
 use super::{Limits, Mode, Price};
 

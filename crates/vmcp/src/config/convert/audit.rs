@@ -1,10 +1,10 @@
 //! Converts the section `audit`: which requests are recorded, how, and where.
 
+use vmcp_audit::{AuditSettings, RECORD_KINDS};
+
 use super::Findings;
-use crate::audit::RECORD_KINDS;
 use crate::config::file::Audit;
 use crate::config::report::item_path;
-use crate::config::settings::AuditSettings;
 
 const PATH: &str = "audit";
 const COMPONENT: &str = "vmcp-server";

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vmcp_authz::{AuthzPolicy, PolicySource};
-use vmcp_domain::Identity;
+use vmcp_domain::{Identity, VIRTUAL_NAMES};
 
 use vmcp_http_client::TlsError;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret, SettingError};
 use vmcp_identity::{API_KEY_ISSUER, BearerPolicy, SetupError};
 use vmcp_json::{Json, Members};
-use vmcp_optimizer::VIRTUAL_NAMES;
 
 use super::Findings;
 use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};

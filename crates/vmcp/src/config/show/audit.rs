@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::settings::AuditSettings;
+use vmcp_audit::AuditSettings;
 
 /// The section `audit`, or `null` if nothing is recorded.
 pub(super) fn show(settings: Option<&AuditSettings>) -> Value {

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use vmcp_domain::NamePattern;
 use vmcp_domain::{
     AskError, BoxFuture, CallContext, CallOrigin, Caller, ClientCapabilities, ClientPort, Error, Identity,
-    LogLevel, Question, Retry, RoutingTarget, SharedGateway, Tool,
+    LogLevel, NamePattern, Question, Retry, RoutingTarget, SharedGateway, Tool,
 };
 use vmcp_json::{Json, Members};
 use vmcp_testkit::{FakeGateway, conformance, tool};

@@ -6,97 +6,97 @@ use uuid::Uuid;
 use vmcp_domain::{Error, RateLimit, Reply, Retry};
 use vmcp_json::Json;
 
-use super::changes::LimitsChange;
-use crate::audit::caller::{DelegationActor, RecordSource, RecordSubjects};
-use crate::audit::decision_capture::DecisionCapture;
+use crate::caller::{DelegationActor, RecordSource, RecordSubjects};
+use crate::decision_capture::DecisionCapture;
+use crate::limits_change::LimitsChange;
 
 /// One record.
 #[derive(Serialize)]
-pub(super) struct Record<'a> {
-    pub(super) audit_id: Uuid,
+pub(crate) struct Record<'a> {
+    pub(crate) audit_id: Uuid,
     #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) logged_at: String,
-    pub(super) outcome: &'static str,
-    pub(super) component: &'a str,
-    pub(super) source: RecordSource,
-    pub(super) subjects: RecordSubjects<'a>,
-    pub(super) target: RecordTarget<'a>,
-    pub(super) metadata: Metadata<'a>,
+    pub(crate) kind: &'static str,
+    pub(crate) logged_at: String,
+    pub(crate) outcome: &'static str,
+    pub(crate) component: &'a str,
+    pub(crate) source: RecordSource,
+    pub(crate) subjects: RecordSubjects<'a>,
+    pub(crate) target: RecordTarget<'a>,
+    pub(crate) metadata: Metadata<'a>,
     #[serde(skip_serializing_if = "Data::is_empty")]
-    pub(super) data: Data,
+    pub(crate) data: Data,
 }
 
 /// The endpoint, the method and the object of the request.
 #[derive(Serialize)]
-pub(super) struct RecordTarget<'a> {
-    pub(super) endpoint: &'a str,
-    pub(super) method: &'static str,
+pub(crate) struct RecordTarget<'a> {
+    pub(crate) endpoint: &'a str,
+    pub(crate) method: &'static str,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(super) kind: Option<&'static str>,
+    pub(crate) kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
 }
 
 /// The envelope of [`Extra`], which ToolHive's records have.
 #[derive(Serialize)]
-pub(super) struct Metadata<'a> {
-    pub(super) extra: Extra<'a>,
+pub(crate) struct Metadata<'a> {
+    pub(crate) extra: Extra<'a>,
 }
 
 /// Timing, transport, backend, error and limit decision of the request.
 #[derive(Serialize)]
-pub(super) struct Extra<'a> {
-    pub(super) duration_ms: u64,
-    pub(super) duration_us: u64,
+pub(crate) struct Extra<'a> {
+    pub(crate) duration_ms: u64,
+    pub(crate) duration_us: u64,
     /// The start of the request in microseconds since 1970. For a real call it is when the call reached the
     /// limiter, before any wait.
-    pub(super) time_us: u64,
-    pub(super) transport: &'static str,
+    pub(crate) time_us: u64,
+    pub(crate) transport: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) backend_name: Option<&'a str>,
+    pub(crate) backend_name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) backend_tool: Option<&'a str>,
+    pub(crate) backend_tool: Option<&'a str>,
     /// The virtual tool that made the call.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) via: Option<&'static str>,
+    pub(crate) via: Option<&'static str>,
     /// The tool that `call_tool` was asked to call.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) requested_tool: Option<String>,
+    pub(crate) requested_tool: Option<String>,
     /// The class of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<&'static str>,
+    pub(crate) error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rate_limit: Option<RateLimitOutcome>,
+    pub(crate) rate_limit: Option<RateLimitOutcome>,
     /// The change of limits that an operator made.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) limits_change: Option<&'a LimitsChange<'a>>,
+    pub(crate) limits_change: Option<&'a LimitsChange<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) delegation_chain: Vec<DelegationActor>,
+    pub(crate) delegation_chain: Vec<DelegationActor>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) delegation_truncated: bool,
+    pub(crate) delegation_truncated: bool,
 }
 
 /// The limiter's decision. A call that no limit applies to has none.
 #[derive(Serialize)]
-pub(super) struct RateLimitOutcome {
-    pub(super) decision: &'static str,
+pub(crate) struct RateLimitOutcome {
+    pub(crate) decision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rule: Option<String>,
+    pub(crate) rule: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) scope: Option<&'static str>,
+    pub(crate) scope: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) retry_after_ms: Option<u64>,
-    pub(super) would_refuse: usize,
+    pub(crate) retry_after_ms: Option<u64>,
+    pub(crate) would_refuse: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) fail_open: bool,
-    pub(super) waited_us: u64,
-    pub(super) refunded: bool,
+    pub(crate) fail_open: bool,
+    pub(crate) waited_us: u64,
+    pub(crate) refunded: bool,
 }
 
 impl RateLimitOutcome {
     /// From the decision that the observer captured. `None` if the limiter made no decision.
-    pub(super) fn from_capture(capture: &DecisionCapture) -> Option<Self> {
+    pub(crate) fn from_capture(capture: &DecisionCapture) -> Option<Self> {
         let decision = capture.decision()?;
         let refusal = decision.refusal.as_ref();
         Some(Self {
@@ -110,7 +110,7 @@ impl RateLimitOutcome {
     }
 
     /// From the error of the answer. `None` if the answer is no refusal by a limit.
-    pub(super) fn from_error(outcome: &Result<(), &Error>) -> Option<Self> {
+    pub(crate) fn from_error(outcome: &Result<(), &Error>) -> Option<Self> {
         let Err(Error::RateLimited(refusal)) = outcome else { return None };
         Some(Self::from_refusal(Some(refusal)))
     }
@@ -136,11 +136,11 @@ impl RateLimitOutcome {
 
 /// The arguments and the reply, if the settings ask for them.
 #[derive(Default, Serialize)]
-pub(super) struct Data {
+pub(crate) struct Data {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) request: Option<RecordedValue>,
+    pub(crate) request: Option<RecordedValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) response: Option<RecordedValue>,
+    pub(crate) response: Option<RecordedValue>,
 }
 
 impl Data {
@@ -152,7 +152,7 @@ impl Data {
 /// The JSON value unchanged, or the beginning of its text.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum RecordedValue {
+pub(crate) enum RecordedValue {
     Whole(Json),
     Truncated(String),
 }
@@ -160,7 +160,7 @@ pub(super) enum RecordedValue {
 impl RecordedValue {
     /// Returns the value if its text has at most `bytes_max` bytes, and the beginning of its text otherwise.
     /// The text ends between two characters. Returns `None` if nothing would be left of it.
-    pub(super) fn truncated(value: &Json, bytes_max: usize) -> Option<Self> {
+    pub(crate) fn truncated(value: &Json, bytes_max: usize) -> Option<Self> {
         let text = value.as_str();
         if text.len() <= bytes_max {
             return Some(Self::Whole(value.clone()));
@@ -172,7 +172,7 @@ impl RecordedValue {
 
 /// Returns the outcome in ToolHive's words, and the class of the error. With `detects_application_errors`, a tool that failed and
 /// a backend that answered with an error count as `application_error`; without it they count as `success`.
-pub(super) fn outcome(
+pub(crate) fn outcome(
     outcome: &Result<&Reply, &Error>,
     detects_application_errors: bool,
 ) -> (&'static str, Option<&'static str>) {

@@ -7,29 +7,29 @@ use vmcp_domain::{BackendToolName, CallContext, CallOrigin, Error, Reply, Routin
 use vmcp_json::Json;
 use vmcp_timing::Micros;
 
-use super::Audit;
-use super::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordedValue};
-use crate::audit::caller::{RecordSource, RecordSubjects, delegation, transport};
-use crate::audit::decision_capture::DecisionCapture;
+use crate::caller::{RecordSource, RecordSubjects, delegation, transport};
+use crate::decision_capture::DecisionCapture;
+use crate::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordedValue};
+use crate::recorder::Audit;
 
 /// The description of a request.
-pub(super) struct RequestInfo {
+pub(crate) struct RequestInfo {
     /// The kind of record.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The MCP method.
-    pub(super) method: &'static str,
+    pub(crate) method: &'static str,
     /// The kind of thing that `name` names: `tool`, `virtual_tool`, `prompt` or `resource`.
-    pub(super) target_kind: Option<&'static str>,
+    pub(crate) target_kind: Option<&'static str>,
     /// The name of the tool or prompt, or the URI or template of the resource.
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// The tool that `call_tool` was asked to call.
-    pub(super) requested_tool_name: Option<String>,
+    pub(crate) requested_tool_name: Option<String>,
     /// The arguments of the request. They are recorded if `request_data` is set.
-    pub(super) arguments: Option<Json>,
+    pub(crate) arguments: Option<Json>,
 }
 
 /// A request whose record has not been written. Dropping it records the request as cancelled.
-pub(super) struct PendingRecord<'a> {
+pub(crate) struct PendingRecord<'a> {
     audit: &'a Audit,
     ctx: &'a CallContext,
     request: RequestInfo,
@@ -43,7 +43,7 @@ pub(super) struct PendingRecord<'a> {
 
 impl<'a> PendingRecord<'a> {
     /// A request as the client made it. No record is written if `recorded` is true when the request ends.
-    pub(super) fn for_request(
+    pub(crate) fn for_request(
         audit: &'a Audit,
         ctx: &'a CallContext,
         request: RequestInfo,
@@ -62,7 +62,7 @@ impl<'a> PendingRecord<'a> {
     }
 
     /// A call of a backend's tool, with the limiter's decision in `slip`.
-    pub(super) fn for_call(
+    pub(crate) fn for_call(
         audit: &'a Audit,
         ctx: &'a CallContext,
         request: RequestInfo,
@@ -83,13 +83,13 @@ impl<'a> PendingRecord<'a> {
     }
 
     /// Writes the record of a request that ended with `outcome`.
-    pub(super) fn finish(mut self, outcome: &Result<Reply, Error>) {
+    pub(crate) fn finish(mut self, outcome: &Result<Reply, Error>) {
         self.is_written = true;
         self.write(&outcome.as_ref());
     }
 
     /// Writes the record of a list request, whose outcome has no reply to inspect.
-    pub(super) fn finish_list(mut self, outcome: Result<(), &Error>) {
+    pub(crate) fn finish_list(mut self, outcome: Result<(), &Error>) {
         self.is_written = true;
         let empty = Reply::complete(vmcp_json::Members::new());
         self.write(&outcome.map(|()| &empty));
@@ -114,7 +114,7 @@ impl<'a> PendingRecord<'a> {
         let record = Record {
             audit_id: uuid::Uuid::new_v4(),
             kind: self.request.kind,
-            logged_at: crate::audit::record_time::format(self.audit.clock.unix_us(ended_at)),
+            logged_at: crate::record_time::format(self.audit.clock.unix_us(ended_at)),
             outcome: outcome_word,
             component: &settings.component,
             source: RecordSource::of(self.ctx),
@@ -133,7 +133,7 @@ impl<'a> PendingRecord<'a> {
                     transport: transport(self.ctx),
                     backend_name: self.target.as_ref().map(|target| target.backend.as_str()),
                     backend_tool: self.target.as_ref().map(|target| target.name.as_str()),
-                    via: (self.ctx.origin == CallOrigin::CallTool).then_some(vmcp_optimizer::CALL_TOOL),
+                    via: (self.ctx.origin == CallOrigin::CallTool).then_some(vmcp_domain::CALL_TOOL),
                     requested_tool: self.request.requested_tool_name.clone(),
                     error,
                     rate_limit,

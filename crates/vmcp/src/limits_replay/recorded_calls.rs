@@ -9,11 +9,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use vmcp_domain::{Caller, Identity, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{Caller, Identity, RoutingTarget, Tool, ToolHints, ToolOverride, VIRTUAL_NAMES};
 use vmcp_json::Members;
-use vmcp_optimizer::VIRTUAL_NAMES;
 
-use crate::audit::{RECORDS_LOST, TOOL_CALL, parse_time};
+use vmcp_audit::{RECORDS_LOST, TOOL_CALL, parse_time};
 
 /// The longest line that is read, in bytes. It leaves room for twice the most data that a record can hold,
 /// escaped, and more.

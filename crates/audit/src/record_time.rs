@@ -10,25 +10,25 @@ use vmcp_timing::{Clock, Micros};
 
 /// The limiter's clock and the time of day at its start. It never steps, so the time between two records of a
 /// process is the time that the limiter saw between the two calls.
-pub(super) struct RecordClock {
+pub(crate) struct RecordClock {
     clock: Arc<dyn Clock>,
     started_unix_us: u64,
 }
 
 impl RecordClock {
     /// Reads the time of day once.
-    pub(super) fn start(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn start(clock: Arc<dyn Clock>) -> Self {
         let started_unix_us = clock.time_of_day().since(clock.now());
         Self { clock, started_unix_us }
     }
 
     /// The current time of the limiter's clock.
-    pub(super) fn now(&self) -> Micros {
+    pub(crate) fn now(&self) -> Micros {
         self.clock.now()
     }
 
     /// Converts a time of that clock to microseconds since 1970.
-    pub(super) fn unix_us(&self, moment: Micros) -> u64 {
+    pub(crate) fn unix_us(&self, moment: Micros) -> u64 {
         self.started_unix_us.saturating_add(moment.0)
     }
 }
@@ -38,13 +38,15 @@ const FORMAT: EncodedConfig =
     Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZeroU8::new(6) }).encode();
 
 /// Formats a time. Returns an empty string for years above 9999.
-pub(crate) fn format(unix_us: u64) -> String {
+#[must_use]
+pub fn format(unix_us: u64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000);
     moment.ok().and_then(|moment| moment.format(&Iso8601::<FORMAT>).ok()).unwrap_or_default()
 }
 
 /// Parses RFC 3339 text. Returns `None` if the text is invalid or the time is before 1970.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+#[must_use]
+pub fn parse(text: &str) -> Option<u64> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(moment.unix_timestamp_nanos() / 1000).ok()
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A file in append mode that is reopened under its path after rotation.
 #[derive(Debug)]
-pub(super) struct AuditFile {
+pub(crate) struct AuditFile {
     path: PathBuf,
     file: File,
     /// Device and inode number, to detect that another file is at the path. `None` if it is no regular file.
@@ -24,7 +24,7 @@ impl AuditFile {
     ///
     /// # Errors
     /// If the file cannot be opened for appending.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // Other users of the machine must not read who called what.
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;

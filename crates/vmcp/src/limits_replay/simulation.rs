@@ -8,7 +8,7 @@ use vmcp_ratelimit::policy::LimitPolicy;
 use vmcp_ratelimit::{Replay, ReplayCaller, ReplayDecision, ReplayPermit, ReplayTool};
 use vmcp_timing::Micros;
 
-use crate::audit::replay::recorded_calls::{RecordedCall, RecordedCalls};
+use crate::limits_replay::recorded_calls::{RecordedCall, RecordedCalls};
 
 /// The number of calls, and how many of them the new limits refuse.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,22 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vmcp_domain::{
-    CallContext, CallTool, Complete, CompletionReference, Gateway, GatewayFuture, GetPrompt, PromptList,
-    ReadResource, Reply, ResourceList, SharedGateway, TaskOperation, TaskRequest, TemplateList, ToolList,
+    CALL_TOOL, CallContext, CallTool, Complete, CompletionReference, Gateway, GatewayFuture, GetPrompt,
+    PromptList, ReadResource, Reply, ResourceList, SharedGateway, TaskOperation, TaskRequest, TemplateList,
+    ToolList, VIRTUAL_NAMES,
 };
 use vmcp_json::Json;
-use vmcp_optimizer::{CALL_TOOL, VIRTUAL_NAMES};
 
-use super::pending::{PendingRecord, RequestInfo};
-use super::{Audit, TOOL_CALL};
+use crate::kinds::TOOL_CALL;
+use crate::pending::{PendingRecord, RequestInfo};
+use crate::recorder::Audit;
 
 tokio::task_local! {
     /// Set to true once the request of this task has a record.
-    pub(super) static RECORDED: Arc<AtomicBool>;
+    pub(crate) static RECORDED: Arc<AtomicBool>;
 }
 
 /// The layer that records requests.
-pub(crate) struct AuditedRequests {
+pub struct AuditedRequests {
     inner: SharedGateway,
     audit: Arc<Audit>,
     has_virtual: bool,
@@ -28,7 +29,8 @@ pub(crate) struct AuditedRequests {
 
 impl AuditedRequests {
     /// Wraps `inner` in the layer. `has_virtual` says whether `inner` has the optimizer's tools.
-    pub(crate) fn wrap(inner: SharedGateway, audit: Arc<Audit>, has_virtual: bool) -> SharedGateway {
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, audit: Arc<Audit>, has_virtual: bool) -> SharedGateway {
         Arc::new(Self { inner, audit, has_virtual })
     }
 

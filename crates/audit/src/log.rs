@@ -10,9 +10,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Output, RECORDS_LOST};
-use crate::audit::record_time;
-use crate::metrics::AuditCounters;
+use crate::kinds::RECORDS_LOST;
+use crate::record_time;
+
+/// The output of audit records.
+pub type Output = Box<dyn Write + Send>;
+
+/// Is told how many records were written and lost.
+pub trait RecordObserver: Send + Sync {
+    /// This number of records was written.
+    fn on_written(&self, count: u64);
+
+    /// This number of records was lost: the queue was full, or the output could not be written.
+    fn on_lost(&self, count: u64);
+}
 
 /// The most records that wait to be written.
 const QUEUED_RECORDS_MAX: usize = 8192;
@@ -30,7 +41,7 @@ enum QueueEntry {
 }
 
 /// The sending end of the queue.
-pub(super) struct RecordWriter {
+pub(crate) struct RecordWriter {
     queue: SyncSender<QueueEntry>,
     state: Arc<QueueState>,
 }
@@ -39,21 +50,21 @@ struct QueueState {
     queued_bytes: AtomicUsize,
     /// Dropped records that no line in the file reports yet.
     unreported: AtomicU64,
-    counters: AuditCounters,
+    observer: Arc<dyn RecordObserver>,
 }
 
 impl QueueState {
     fn count_lost(&self, count: u64) {
         self.unreported.fetch_add(count, Ordering::Relaxed);
-        self.counters.lost.inc_by(count);
+        self.observer.on_lost(count);
     }
 }
 
 impl RecordWriter {
     /// Starts the writer thread. The thread ends when the queue is dropped.
-    pub(super) fn start(output: Output, counters: AuditCounters, component: String) -> Self {
+    pub(crate) fn start(output: Output, observer: Arc<dyn RecordObserver>, component: String) -> Self {
         let (queue, entries) = sync_channel(QUEUED_RECORDS_MAX);
-        let state = Arc::new(QueueState { queued_bytes: 0.into(), unreported: 0.into(), counters });
+        let state = Arc::new(QueueState { queued_bytes: 0.into(), unreported: 0.into(), observer });
         let writer = WriterThread {
             output,
             state: state.clone(),
@@ -67,7 +78,7 @@ impl RecordWriter {
     }
 
     /// Adds one line, including its line break. Drops the record instead of blocking if the queue is full.
-    pub(super) fn enqueue(&self, line: Vec<u8>) {
+    pub(crate) fn enqueue(&self, line: Vec<u8>) {
         let size = line.len();
         let queued = self.state.queued_bytes.fetch_add(size, Ordering::Relaxed);
         if queued + size > QUEUED_BYTES_MAX || self.queue.try_send(QueueEntry::Record(line)).is_err() {
@@ -77,7 +88,7 @@ impl RecordWriter {
     }
 
     /// Waits until all earlier records are written. Returns false if that takes longer than `timeout`.
-    pub(super) fn flush(&self, timeout: Duration) -> bool {
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let (flushed_tx, flushed) = sync_channel(1);
         let deadline = Instant::now() + timeout;
         let mut entry = QueueEntry::Flush(flushed_tx);
@@ -147,7 +158,7 @@ impl WriterThread {
             }
         } else {
             self.is_torn = false;
-            self.state.counters.written.inc_by(count);
+            self.state.observer.on_written(count);
             self.missing_since_warning += missing;
             if self.missing_since_warning > 0 && self.may_warn() {
                 tracing::warn!(count = self.missing_since_warning, "audit records were lost");
@@ -191,6 +202,22 @@ mod tests {
 
     use super::*;
 
+    #[derive(Default)]
+    struct Counters {
+        written: AtomicU64,
+        lost: AtomicU64,
+    }
+
+    impl RecordObserver for Counters {
+        fn on_written(&self, count: u64) {
+            self.written.fetch_add(count, Ordering::SeqCst);
+        }
+
+        fn on_lost(&self, count: u64) {
+            self.lost.fetch_add(count, Ordering::SeqCst);
+        }
+    }
+
     /// A writer that waits for a message before each write, and fails if the message is false.
     struct Slow(Receiver<bool>, Sender<String>, Sender<()>);
 
@@ -212,7 +239,7 @@ mod tests {
     #[test]
     fn a_full_queue_holds_nobody_up_and_says_what_is_missing() {
         let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
-        let counters = AuditCounters::default();
+        let counters = Arc::new(Counters::default());
         let log = RecordWriter::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
         log.enqueue(b"{}\n".to_vec());
         // The writer thread is blocked now, so nothing leaves the queue.
@@ -220,22 +247,25 @@ mod tests {
         for _ in 1..3 * QUEUED_RECORDS_MAX {
             log.enqueue(b"{}\n".to_vec());
         }
-        let lost = counters.lost.get();
+        let lost = counters.lost.load(Ordering::SeqCst);
         assert!(lost >= QUEUED_RECORDS_MAX as u64, "{lost}");
         assert!(!log.flush(Duration::from_millis(10)), "nothing is written yet");
         drop(go);
         assert!(log.flush(Duration::from_secs(60)));
         let text: String = written.try_iter().collect();
         assert!(text.contains(r#""type":"vmcp_audit_lost""#), "{text}");
-        assert_eq!(text.lines().filter(|line| *line == "{}").count() as u64, counters.written.get());
-        assert_eq!(counters.written.get() + lost, 3 * QUEUED_RECORDS_MAX as u64);
+        assert_eq!(
+            text.lines().filter(|line| *line == "{}").count() as u64,
+            counters.written.load(Ordering::SeqCst)
+        );
+        assert_eq!(counters.written.load(Ordering::SeqCst) + lost, 3 * QUEUED_RECORDS_MAX as u64);
     }
 
     #[test]
     fn a_write_that_fails_is_told_of_later() {
         let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
         drop(entered);
-        let counters = AuditCounters::default();
+        let counters = Arc::new(Counters::default());
         let log = RecordWriter::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
         log.enqueue(b"first\n".to_vec());
         go.send(false).unwrap();
@@ -247,6 +277,6 @@ mod tests {
         let text: String = written.try_iter().collect();
         assert!(text.starts_with('\n') && text.lines().any(|line| line == "second"), "{text}");
         assert!(text.contains(r#""count":1"#), "{text}");
-        assert_eq!((counters.written.get(), counters.lost.get()), (1, 1));
+        assert_eq!((counters.written.load(Ordering::SeqCst), counters.lost.load(Ordering::SeqCst)), (1, 1));
     }
 }

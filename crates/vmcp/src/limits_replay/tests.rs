@@ -6,9 +6,9 @@ use vmcp_domain::{CallContext, CallOrigin, Caller, Error};
 use vmcp_ratelimit::ReplayDecision;
 use vmcp_ratelimit::policy::{Anonymous, Concurrency, LimitPolicy, Limits, Mode, ToolRule};
 
-use crate::audit::replay::recorded_calls::{RecordedCalls, SkipReason};
-use crate::audit::replay::simulation::{SimulationResult, simulate};
-use crate::audit::tests::{AuditedStack, full_settings, known, policy, quota, rule};
+use crate::audit_decisions::tests::{AuditedStack, full_settings, known, policy, quota, rule};
+use crate::limits_replay::recorded_calls::{RecordedCalls, SkipReason};
+use crate::limits_replay::simulation::{SimulationResult, simulate};
 
 /// A random number generator with the same sequence in every run.
 struct TestRng(u64);

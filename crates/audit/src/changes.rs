@@ -2,42 +2,22 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use vmcp_domain::{CallContext, CallOrigin, Caller, Error, Identity};
 use vmcp_json::Members;
 
-use super::record::{Data, Extra, Metadata, Record, RecordTarget};
-use super::{Audit, LIMITS_CHANGED};
-use crate::audit::caller::{RecordSource, RecordSubjects, transport};
+use crate::caller::{RecordSource, RecordSubjects, transport};
+use crate::kinds::LIMITS_CHANGED;
+use crate::limits_change::LimitsChange;
+use crate::record::{Data, Extra, Metadata, Record, RecordTarget};
+use crate::recorder::Audit;
 
 /// The issuer of operators in records. They have no identity of their own: any holder of this machine's
 /// operator token is an operator.
 const OPERATOR: &str = "vmcp:operator";
 
-/// The change that was made, as the record shows it.
-#[derive(Serialize)]
-pub(crate) struct LimitsChange<'a> {
-    /// `reset`, `grant`, `block` or `unblock`.
-    pub(crate) act: &'static str,
-    /// The tool whose limits were changed.
-    pub(crate) tool: &'a str,
-    /// The issuer of the user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) issuer: Option<&'a str>,
-    /// The user whose limits were changed. `None` if the change applies to the limits that all callers share.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) user: Option<&'a str>,
-    /// The number of tokens that were granted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tokens: Option<u32>,
-    /// How long the tool is blocked, in seconds. `None` if no duration was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) seconds: Option<u64>,
-}
-
 impl Audit {
     /// Records a change and whether it succeeded.
-    pub(crate) fn limits_changed(&self, change: &LimitsChange<'_>, outcome: Result<(), &Error>) {
+    pub fn limits_changed(&self, change: &LimitsChange<'_>, outcome: Result<(), &Error>) {
         let identity =
             Identity { issuer: OPERATOR.to_owned(), subject: "operator".to_owned(), claims: Members::new() };
         let ctx = CallContext::bare(Caller::Known(Arc::new(identity)), CallOrigin::Operator);
@@ -48,7 +28,7 @@ impl Audit {
         let record = Record {
             audit_id: uuid::Uuid::new_v4(),
             kind: LIMITS_CHANGED,
-            logged_at: crate::audit::record_time::format(self.clock.unix_us(at)),
+            logged_at: crate::record_time::format(self.clock.unix_us(at)),
             outcome: if outcome.is_ok() { "success" } else { "failure" },
             component: &self.settings.component,
             source: RecordSource::of(&ctx),

@@ -7,7 +7,7 @@ use vmcp_json::{Json, Members};
 
 /// The caller. An anonymous caller has no `user_id` and no `issuer`.
 #[derive(Serialize)]
-pub(super) struct RecordSubjects<'a> {
+pub(crate) struct RecordSubjects<'a> {
     user: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
@@ -16,7 +16,7 @@ pub(super) struct RecordSubjects<'a> {
 }
 
 impl<'a> RecordSubjects<'a> {
-    pub(super) fn of(caller: &'a Caller) -> Self {
+    pub(crate) fn of(caller: &'a Caller) -> Self {
         match caller {
             Caller::Anonymous => Self { user: "anonymous".to_owned(), user_id: None, issuer: None },
             Caller::Known(identity) => Self {
@@ -41,14 +41,14 @@ fn display_name(identity: &Identity) -> String {
 
 /// The origin of the request: the network address, or the transport if there is no address.
 #[derive(Serialize)]
-pub(super) struct RecordSource {
+pub(crate) struct RecordSource {
     #[serde(rename = "type")]
     kind: &'static str,
     value: String,
 }
 
 impl RecordSource {
-    pub(super) fn of(ctx: &CallContext) -> Self {
+    pub(crate) fn of(ctx: &CallContext) -> Self {
         match ctx.peer_address {
             Some(address) => Self { kind: "network", value: address.to_string() },
             None => Self { kind: "local", value: transport(ctx).to_owned() },
@@ -57,7 +57,7 @@ impl RecordSource {
 }
 
 /// The transport by which the request arrived.
-pub(super) fn transport(ctx: &CallContext) -> &'static str {
+pub(crate) fn transport(ctx: &CallContext) -> &'static str {
     match (ctx.origin, ctx.peer_address) {
         (CallOrigin::Operator, _) => "command-line",
         (CallOrigin::Client | CallOrigin::CallTool | CallOrigin::Gateway, Some(_)) => "streamable-http",
@@ -67,7 +67,7 @@ pub(super) fn transport(ctx: &CallContext) -> &'static str {
 
 /// One party that acts for another.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct DelegationActor {
+pub(crate) struct DelegationActor {
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ pub(super) struct DelegationActor {
 
 /// The parties that act for the caller, the nearest first, `depth_max` at most. The second value is true if
 /// there are more.
-pub(super) fn delegation(caller: &Caller, depth_max: usize) -> (Vec<DelegationActor>, bool) {
+pub(crate) fn delegation(caller: &Caller, depth_max: usize) -> (Vec<DelegationActor>, bool) {
     let mut chain = Vec::new();
     let first = |claims: &Members| claims.get("act").and_then(|act| act.members().ok());
     let mut next = caller.identity().and_then(|identity| first(&identity.claims));

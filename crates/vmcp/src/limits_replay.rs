@@ -12,13 +12,13 @@ use std::cmp::Reverse;
 use std::io::BufRead;
 
 use serde_json::{Value, json};
+use vmcp_audit::format_time;
+use vmcp_domain::VIRTUAL_NAMES;
 use vmcp_federation::policy::AggregationPolicy;
-use vmcp_optimizer::VIRTUAL_NAMES;
 use vmcp_ratelimit::policy::{LimitPolicy, Limits};
 
-use super::format_time;
-use crate::audit::replay::recorded_calls::RecordedCalls;
-use crate::audit::replay::simulation::{CallCounts, SimulationResult, simulate};
+use crate::limits_replay::recorded_calls::RecordedCalls;
+use crate::limits_replay::simulation::{CallCounts, SimulationResult, simulate};
 
 /// The most tools and the most users that the report names.
 const TOP: usize = 10;

@@ -1,11 +1,12 @@
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vmcp_domain::NamePattern;
+use vmcp_audit::{Audit, AuditSettings, AuditedCalls, AuditedRequests, parse_time};
 use vmcp_domain::{
-    CallContext, CallOrigin, CallTool, Caller, Cause, Error, Gateway, GatewayFuture, Identity, Reply,
-    SharedGateway, forward,
+    CallContext, CallOrigin, CallTool, Caller, Cause, Error, Gateway, GatewayFuture, Identity, NamePattern,
+    Reply, SharedGateway, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_ratelimit::policy::{
@@ -16,6 +17,7 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 use vmcp_timing::ManualClock;
 
 use super::*;
+use crate::metrics::AuditCounters;
 
 /// A writer that collects its output for the test.
 #[derive(Clone, Default)]
@@ -130,7 +132,7 @@ impl AuditedStack {
             settings,
             Box::new(output.clone()),
             clock.clone(),
-            AuditCounters::default(),
+            Arc::new(AuditCounters::default()),
             "/mcp".to_owned(),
         );
         let inner = FakeGateway::new(vec![
@@ -189,7 +191,7 @@ async fn keeps_the_rules_of_the_seam() {
             full_settings(),
             Box::new(std::io::sink()),
             clock,
-            AuditCounters::default(),
+            Arc::new(AuditCounters::default()),
             String::new(),
         )
     };

@@ -10,13 +10,14 @@ use vmcp_domain::{
     SharedGateway, ToolList, ToolName, forward,
 };
 
-use super::pending::{PendingRecord, RequestInfo};
-use super::requests::RECORDED;
-use super::{Audit, TOOL_CALL};
-use crate::audit::decision_capture::DecisionCapture;
+use crate::decision_capture::DecisionCapture;
+use crate::kinds::TOOL_CALL;
+use crate::pending::{PendingRecord, RequestInfo};
+use crate::recorder::Audit;
+use crate::requests::RECORDED;
 
 /// The layer that records real calls.
-pub(crate) struct AuditedCalls {
+pub struct AuditedCalls {
     inner: SharedGateway,
     audit: Arc<Audit>,
     targets: DerivedCache<ToolList, HashMap<ToolName, RoutingTarget<BackendToolName>>>,
@@ -24,7 +25,8 @@ pub(crate) struct AuditedCalls {
 
 impl AuditedCalls {
     /// Wraps `inner` in the layer.
-    pub(crate) fn wrap(inner: SharedGateway, audit: Arc<Audit>) -> SharedGateway {
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, audit: Arc<Audit>) -> SharedGateway {
         Arc::new(Self { inner, audit, targets: DerivedCache::default() })
     }
 
