@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use vmcp_audit::Output;
+use vmcp_config::{self as config, Overrides, Report, Settings};
 use vmcp_domain::SharedGateway;
 
-use crate::config::{self, Overrides, Report, Settings};
 use crate::process;
 use crate::running::{Additions, RunningGateway};
 use crate::stack::{AddedLayer, Position};

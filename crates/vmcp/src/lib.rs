@@ -24,7 +24,6 @@ mod auth_metrics;
 mod availability;
 mod backend_metrics;
 mod builder;
-pub mod config;
 mod gateway_info;
 pub mod limits_replay;
 mod metrics;
@@ -45,6 +44,8 @@ pub use status::bucket_json;
 pub use tokio_util::sync::CancellationToken;
 /// Audit records.
 pub use vmcp_audit as audit;
+/// The configuration.
+pub use vmcp_config as config;
 /// The domain types: the `Gateway` trait that a layer implements, and the types that a caller passes to it.
 pub use vmcp_domain as domain;
 pub use vmcp_edge::StopSignals;

@@ -13,7 +13,7 @@ use vmcp_embedding_service::Service;
 use vmcp_federation::Federation;
 use vmcp_optimizer::{Embedder, Observer, Optimizer};
 
-use crate::config::{EmbeddingSource, OptimizerSettings};
+use vmcp_config::{EmbeddingSource, OptimizerSettings};
 
 /// Starts the optimizer with the configured embedder. If the embedding service cannot be used, it compares
 /// words alone.

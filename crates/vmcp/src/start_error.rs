@@ -4,7 +4,7 @@ use std::io;
 
 use vmcp_http_client::TlsError;
 
-use crate::config::Report;
+use vmcp_config::Report;
 
 /// The reason why a gateway does not start.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use vmcp_audit::Audit;
 use vmcp_authz::AuthzPolicy;
+use vmcp_config::Problem;
 use vmcp_domain::{BoxFuture, CallContext, CallOrigin, Caller, Identity};
 use vmcp_edge::{AccessLevel, AdminPage, AdminPages};
 use vmcp_federation::{Federation, Health};
@@ -26,7 +27,6 @@ use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, LimiterStatus, OnStoreFailure, Wait};
 
-use crate::config::Problem;
 use crate::metrics::Metrics;
 use crate::operator_token::OperatorToken;
 

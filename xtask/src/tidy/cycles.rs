@@ -50,15 +50,8 @@ const KNOWN: [(&str, &[&str]); 17] = [
     ),
     ("crates/ratelimit", &["bucket::user_table", "plan"]),
     ("crates/ratelimit", &["limiter::tool_plan::caller", "limiter::tool_plan::values"]),
-    (
-        "crates/vmcp",
-        &[
-            "config::convert::limits::overrides",
-            "config::convert::limits::quota",
-            "config::convert::limits::reserved",
-        ],
-    ),
-    ("crates/vmcp", &["config::manifest", "config::starter"]),
+    ("crates/config", &["convert::limits::overrides", "convert::limits::quota", "convert::limits::reserved"]),
+    ("crates/config", &["manifest", "starter"]),
     ("crates/wire", &["server::member_names", "server::request"]),
 ];
 

@@ -49,7 +49,7 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
         "vmcp-embedding" => AllowedDependencies::Only(&["vmcp-optimizer"]),
         "vmcp-embedding-service" => AllowedDependencies::Only(&["vmcp-optimizer", "vmcp-http-client"]),
         "vmcp-search-bench" => AllowedDependencies::Only(&["vmcp-optimizer", "vmcp-embedding"]),
-        "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
+        "vmcp-config" | "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
         // The end-to-end tests report skipped tests.
         "vmcp-e2e" => AllowedDependencies::Only(&["vmcp-testkit"]),
         "xtask" => AllowedDependencies::Only(&["vmcp-e2e"]),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use vmcp_ratelimit::{Limiter, SavedLevels};
 
-use crate::config::AdminSettings;
+use vmcp_config::AdminSettings;
 
 /// The name of the file in the state folder.
 const FILE_NAME: &str = "limits";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmcp_config::LimitSettings;
 use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway as _};
 use vmcp_federation::Federation;
 use vmcp_ratelimit::{Limiter, Observer, Planner, SavedLevels, Sharing};
@@ -10,7 +11,6 @@ use vmcp_ratelimit_redis::RedisStore;
 use vmcp_timing::Clock;
 
 use super::levels::LevelsFile;
-use crate::config::LimitSettings;
 
 /// How long the start waits for the shared store of limits. After that, the start continues without the
 /// store.

@@ -25,8 +25,8 @@ fn passthrough_layer(position: Position, name: &'static str) -> super::AddedLaye
 /// reason.
 #[tokio::test]
 async fn the_order_is_pinned() {
-    let overrides = crate::config::Overrides { user: Some("ann".to_owned()), ..Default::default() };
-    let settings = crate::config::load_text(ALL_LAYERS_CONFIG, "test", &|_| None, &overrides).unwrap();
+    let overrides = vmcp_config::Overrides { user: Some("ann".to_owned()), ..Default::default() };
+    let settings = vmcp_config::load_text(ALL_LAYERS_CONFIG, "test", &|_| None, &overrides).unwrap();
     let layers = vec![
         passthrough_layer(Position::Request, "requests-1"),
         passthrough_layer(Position::Call, "calls-1"),

@@ -1,0 +1,247 @@
+//! Converts the config file into [`Settings`]. Everything that the types cannot express is checked here, and
+//! every problem is reported in one run. The structs of the file are destructured completely, so that the
+//! compiler reports a key that is not converted.
+
+mod admin;
+mod aggregation;
+mod audit;
+mod backend;
+mod bounds;
+mod edge;
+mod health;
+mod incoming;
+mod isolation;
+mod limits;
+mod loops;
+mod optimizer;
+mod outgoing;
+mod stdio;
+pub(crate) mod unsupported;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vmcp_edge::policy::EdgePolicy;
+
+use super::expand::EnvLookup;
+use super::file::{
+    Backend, File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
+};
+use super::report::{Problem, join_path};
+use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
+
+pub(super) use crate::convert::unsupported::{UNSUPPORTED, remove_unsupported};
+
+/// The problems and warnings of a conversion, and its access to the environment.
+pub(super) struct Findings<'a> {
+    /// The reasons why the config is refused.
+    pub(super) problems: Vec<Problem>,
+    /// Settings that have no effect, or that are accepted but risky.
+    pub(super) warnings: Vec<Problem>,
+    /// Reads an environment variable, for keys that name one.
+    pub(super) env: EnvLookup<'a>,
+    /// True if the file expects backends from a ToolHive group. Their names are unknown, so no name of a
+    /// backend can be called wrong.
+    has_discovery: bool,
+}
+
+impl<'a> Findings<'a> {
+    /// Starts without problems and warnings.
+    pub(super) fn new(env: EnvLookup<'a>) -> Self {
+        Self { problems: Vec::new(), warnings: Vec::new(), env, has_discovery: false }
+    }
+
+    fn add_problem(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
+        self.push(Problem::new(path, message))
+    }
+
+    fn push(&mut self, problem: Problem) -> &mut Problem {
+        self.problems.push(problem);
+        let last = self.problems.len() - 1;
+        &mut self.problems[last]
+    }
+
+    fn add_warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push(Problem::new(path, message));
+    }
+
+    /// Returns the duration, or reports a problem if it is zero.
+    fn require_positive(&mut self, path: &str, duration: GoDuration) -> Option<Duration> {
+        if duration.0.is_zero() {
+            self.add_problem(path, "must be greater than zero").hint =
+                Some("leave the key out for the default".to_owned());
+            return None;
+        }
+        Some(duration.0)
+    }
+
+    /// Returns whether a backend has this name, and warns if none has. It is a warning and no problem,
+    /// because the servers of a ToolHive group change, so ToolHive's files name backends that do not exist.
+    /// There is no warning while a backend has an empty name: that is reported elsewhere, and the name could
+    /// be meant for it.
+    fn check_backend_name(&mut self, path: &str, name: &str, known: &[String]) -> bool {
+        if known.iter().any(|known| known == name) {
+            return true;
+        }
+        if !self.has_discovery && !known.iter().any(String::is_empty) {
+            let problem = Problem::new(path, format!("no backend is called `{name}`, so this has no effect"));
+            let problem = Problem { names_missing_backend: true, ..problem };
+            self.warnings.push(problem.with_nearest(name, known.iter().map(String::as_str)));
+        }
+        false
+    }
+}
+
+/// Converts the file; `None` if there are problems, which are in `findings`.
+pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Settings> {
+    unsupported::refuse(&file, findings);
+    let File {
+        name,
+        group_ref,
+        listen,
+        admin,
+        state_folder,
+        backends,
+        isolation,
+        incoming_auth,
+        outgoing_auth,
+        aggregation,
+        composite_tools: _,
+        composite_tool_refs: _,
+        operational,
+        metadata,
+        telemetry,
+        audit,
+        optimizer,
+        code_mode: _,
+        session_storage,
+        rate_limiting,
+        loop_breaker,
+        passthrough_headers,
+        auth_server_config: _,
+    } = file;
+    check_file(&name, &metadata, (session_storage.as_ref(), rate_limiting.is_some()), findings);
+    check_has_backends(&backends, group_ref.as_deref(), findings);
+    let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
+    let health = health::convert(failure_handling.unwrap_or_default(), findings);
+    let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
+    let callers = limits::KnownCallers::of(incoming_auth.as_ref(), &passthrough_headers);
+    let admin_context = (state_folder, incoming_auth.as_ref(), &*name);
+    let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), admin_context, findings);
+    let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));
+    let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
+    let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
+    let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.is_some(), findings);
+    let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
+    let parts = edge::EdgeSections { name: name.clone(), listen, incoming: incoming_auth, passthrough };
+    let edge = edge::convert(parts, overrides, findings);
+    let (backends, process_count_max) =
+        isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
+    let limits =
+        rate_limiting.map(|file| limits::convert(file, &name, session_storage.as_ref(), callers, findings));
+    let loops = loop_breaker.map(|file| loops::convert(file, findings));
+    let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
+    let audit = audit::convert(audit, overrides.enable_audit, findings);
+    let (aggregation, edge) = (aggregation?, edge?);
+    let (limits, answer) = limits.unzip();
+    let edge = EdgePolicy { limit_answer: answer.unwrap_or(edge.limit_answer), scrape_key, ..edge };
+    findings.problems.is_empty().then(|| Settings {
+        name,
+        group: group_ref,
+        aggregation,
+        backends,
+        process_count_max,
+        edge,
+        admin,
+        health,
+        authz,
+        limits,
+        loop_breaker: loops,
+        optimizer,
+        audit,
+        namespace: namespace(findings),
+        log_level: convert_log_level(log_level, overrides),
+        warnings: Vec::new(),
+    })
+}
+
+/// The Kubernetes namespace that ToolHive's operator sets, else `local`. It is a label of metrics and part of
+/// the keys in Redis.
+fn namespace(findings: &Findings<'_>) -> String {
+    (findings.env)("VMCP_NAMESPACE").unwrap_or_else(|| "local".to_owned())
+}
+
+/// The settings of an empty section `optimizer`.
+pub fn default_optimizer(env: EnvLookup<'_>) -> OptimizerSettings {
+    optimizer::convert(super::file::Optimizer::default(), &mut Findings::new(env))
+}
+
+/// Checks the keys that belong to no section: the name, `metadata` and `sessionStorage`.
+fn check_file(
+    name: &str,
+    metadata: &BTreeMap<String, String>,
+    (storage, has_limits): (Option<&SessionStorage>, bool),
+    findings: &mut Findings<'_>,
+) {
+    if name.trim().is_empty() {
+        findings.add_problem("name", "must not be empty");
+    }
+    if !metadata.is_empty() {
+        findings.add_warning("metadata", "has no effect");
+    }
+    if let Some(storage) = storage {
+        warn_of_session_storage(storage.clone(), has_limits, findings);
+    }
+}
+
+fn check_has_backends(backends: &[Backend], group: Option<&str>, findings: &mut Findings<'_>) {
+    match group {
+        _ if !backends.is_empty() => {}
+        Some(group) => {
+            findings.has_discovery = true;
+            findings
+                .add_problem(
+                    "groupRef",
+                    format!(
+                        "finding the servers of the ToolHive group `{group}` is not possible in this build"
+                    ),
+                )
+                .hint = Some("list the servers under `backends`".to_owned());
+        }
+        None => findings.add_warning("backends", "there are none, so clients will see no tools"),
+    }
+}
+
+fn warn_of_session_storage(storage: SessionStorage, has_limits: bool, findings: &mut Findings<'_>) {
+    let SessionStorage { provider, address, db, key_prefix } = storage;
+    if provider == StorageProvider::Redis {
+        let what = if has_limits { "serves the limits only" } else { "has no effect" };
+        let text = format!(
+            "{what}: sessions are kept in this process and end with it, so run one replica, or send each client to \
+             the same one"
+        );
+        findings.add_warning("sessionStorage.provider", text);
+        if key_prefix.is_some() {
+            findings.add_warning("sessionStorage.keyPrefix", "has no effect on limits");
+        }
+        return;
+    }
+    for (key, set) in
+        [("address", address.is_some()), ("db", db.is_some()), ("keyPrefix", key_prefix.is_some())]
+    {
+        if set {
+            findings.add_warning(join_path("sessionStorage", key), "has no effect with `provider: memory`");
+        }
+    }
+}
+
+fn convert_log_level(level: Option<FileLogLevel>, overrides: &Overrides) -> LogLevel {
+    match level {
+        _ if overrides.debug => LogLevel::Debug,
+        Some(FileLogLevel::Error) => LogLevel::Error,
+        Some(FileLogLevel::Warn) => LogLevel::Warn,
+        Some(FileLogLevel::Info) | None => LogLevel::Info,
+        Some(FileLogLevel::Debug) => LogLevel::Debug,
+    }
+}
