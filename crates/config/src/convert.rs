@@ -21,6 +21,7 @@ pub(crate) mod unsupported;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::Value;
 use vmcp_edge::policy::EdgePolicy;
 
 use super::expand::EnvLookup;
@@ -143,8 +144,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let audit = audit::convert(audit, overrides.enable_audit, findings);
-    let (aggregation, edge) = (aggregation?, edge?);
-    let (limits, answer) = limits.unzip();
+    let (aggregation, edge, (limits, answer)) = (aggregation?, edge?, limits.unzip());
     let edge = EdgePolicy { limit_answer: answer.unwrap_or(edge.limit_answer), scrape_key, ..edge };
     findings.problems.is_empty().then(|| Settings {
         name,
@@ -163,6 +163,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         namespace: namespace(findings),
         log_level: convert_log_level(log_level, overrides),
         warnings: Vec::new(),
+        written: Value::Null,
     })
 }
 

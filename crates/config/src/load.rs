@@ -14,6 +14,7 @@ use super::file::File;
 use super::report::{Problem, Report, is_consequence};
 use super::schema::schema;
 use super::settings::{Overrides, Settings};
+use super::show::written::without_secrets;
 use super::tree::{self, FILE_BYTES_MAX, NodeKind};
 
 /// Loads the YAML config at `path`.
@@ -96,6 +97,7 @@ pub fn load_text(
         report.problems.push(Problem::new("", message));
         return Err(report);
     }
+    let raw = root.to_value();
     expand::expand_tree(&mut root, "", env, &mut report.problems);
     let CheckResult { value, problems, unknown_keys: unknown, lines, intended_paths } =
         check::check(&root, schema());
@@ -104,9 +106,10 @@ pub fn load_text(
     let settings = match serde_json::from_value::<File>(value) {
         Ok(file) => {
             let mut findings = Findings::new(env);
+            let written = without_secrets(&file, &raw);
             let settings = convert::convert(file, overrides, &mut findings);
             add_findings(&mut report, findings, &lines, &intended_paths);
-            settings
+            settings.map(|settings| Settings { written, ..settings })
         }
         // The check leaves only values that fit the types, so this error is a gap in the check.
         Err(error) => {

@@ -14,6 +14,7 @@ use super::file::{Backend, BackendTransport, File};
 use super::load::read_file;
 use super::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
 use super::settings::{Overrides, Settings};
+use super::show::written::without_secrets;
 
 /// Loads the `mcpServers` JSON at `path`. All other settings have their defaults, so only clashing tool names
 /// get a prefix.
@@ -42,6 +43,8 @@ pub(super) fn load_text(
     }
     let mut findings = Findings::new(env);
     let config = File { name: "vmcp".to_owned(), backends, ..File::default() };
+    let raw = File { backends: parse(text, None).backends, ..File::default() };
+    let written = without_secrets(&config, &serde_json::to_value(raw).unwrap_or_default());
     let settings = convert::convert(config, overrides, &mut findings);
     let rename = |problem: Problem| Problem { path: server_path(&problem.path, &paths), ..problem };
     let problem_paths: Vec<String> = problems.iter().map(|problem| problem.path.clone()).collect();
@@ -51,6 +54,7 @@ pub(super) fn load_text(
     match settings {
         Some(mut settings) if problems.is_empty() => {
             settings.warnings = warnings;
+            settings.written = written;
             Ok(settings)
         }
         _ => Err(report(problems, warnings)),

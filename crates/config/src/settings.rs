@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use vmcp_audit::AuditSettings;
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::policy::{BackendPolicy, Secret};
@@ -58,6 +60,8 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// Settings that have no effect, in the order of the file.
     pub warnings: Vec<Problem>,
+    /// The file as it is written, without secrets.
+    pub written: Value,
 }
 
 impl Settings {

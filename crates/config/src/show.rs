@@ -1,36 +1,31 @@
-//! The output of `vmcp config show`: the effective settings without secrets. It is written from [`Settings`],
-//! not from the file, so that defaults and flags are visible, too.
+//! The output of `vmcp config show`: a file that `vmcp serve` accepts, with the values in effect and without
+//! secrets. It is the file as it is written, completed from [`Settings`], so that defaults and flags are
+//! visible, too.
 
-mod audit;
-mod isolation;
 mod limits;
 mod optimizer;
+mod redact;
+pub(crate) mod written;
 
-use std::time::Duration;
-
-use http::Uri;
 use serde_json::{Map, Value, json};
-use vmcp_backends::policy::{BackendPolicy, HttpPolicy, Secret, StdioPolicy, Transport};
-use vmcp_domain::{Challenge, ToolOverride};
-use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
-use vmcp_federation::policy::{
-    AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, ToolPolicy, Visibility,
-};
+use vmcp_audit::AuditSettings;
+use vmcp_backends::policy::{BackendPolicy, CallerBounds, Transport};
+use vmcp_edge::policy::EdgePolicy;
+use vmcp_federation::policy::{AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, Visibility};
 use vmcp_identity::BearerPolicy;
 
 use super::convert::UNSUPPORTED;
 use super::duration::format;
 use super::settings::Settings;
+use crate::show::written::without_absent;
 
-/// The text that replaces a secret.
-const REDACTED: &str = "[redacted]";
-
-/// The effective settings as YAML.
+/// The effective settings as YAML. Comments at its beginning have the values that no key of the file sets.
 ///
 /// # Errors
 /// If a text cannot be written as YAML.
 pub fn effective_yaml(settings: &Settings) -> Result<String, serde_saphyr::SerializeError> {
-    to_yaml(&effective_settings(settings))
+    let notes: String = notes(settings).iter().map(|note| format!("# {note}\n")).collect();
+    Ok(notes + &to_yaml(&effective_settings(settings))?)
 }
 
 /// `value` as YAML with a line break at the end.
@@ -48,17 +43,71 @@ pub fn effective_json(settings: &Settings) -> String {
 }
 
 fn effective_settings(settings: &Settings) -> Value {
+    let mut shown = settings.written.clone();
+    complete(&mut shown, values_in_effect(settings));
+    without_absent(shown)
+}
+
+/// What is in effect and has no key in the file.
+fn notes(settings: &Settings) -> Vec<String> {
+    let limits = &settings.edge.limits;
+    let mut notes = vec![
+        format!("the namespace (`VMCP_NAMESPACE`) is `{}`", settings.namespace),
+        format!("processes of stdio servers: at most {}", settings.process_count_worst_case()),
+        format!(
+            "fixed: lists have pages of {} items, and idle connections get a sign of life every {}",
+            limits.page_items_max,
+            format(limits.keep_alive)
+        ),
+        format!(
+            "not in this build: {}",
+            UNSUPPORTED.iter().map(|row| row.path).collect::<Vec<_>>().join(", ")
+        ),
+    ];
+    if let Some(folder) = settings.admin.state_folder.as_ref().filter(|_| !settings.admin.owns_state_folder) {
+        notes.push(format!("the default `stateFolder` is `{}`", folder.display()));
+    }
+    notes
+}
+
+/// Sets every key of `values` in `shown`, recursively. A list replaces a list, except that lists of maps are
+/// completed item by item.
+fn complete(shown: &mut Value, values: Value) {
+    match (shown, values) {
+        (_, Value::Null) => {}
+        (Value::Object(shown), Value::Object(values)) => {
+            for (key, value) in values.into_iter().filter(|(_, value)| !value.is_null()) {
+                complete(shown.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(shown), Value::Array(values)) if values.iter().all(Value::is_object) => {
+            for (shown, value) in shown.iter_mut().zip(values) {
+                complete(shown, value);
+            }
+        }
+        (shown @ Value::Null, values @ Value::Object(_)) => {
+            *shown = Value::Object(Map::new());
+            complete(shown, values);
+        }
+        // A literal `${` would be read as a reference.
+        (shown, Value::String(text)) => *shown = text.replace("${", "$${").into(),
+        (shown, values) => *shown = values,
+    }
+}
+
+fn values_in_effect(settings: &Settings) -> Value {
     let Settings {
         name,
         group,
         aggregation,
         backends,
-        process_count_max: _,
+        process_count_max,
         edge,
         admin,
         health,
-        authz,
-        limits: quotas,
+        // What callers may do is as it is written.
+        authz: _,
+        limits,
         loop_breaker: loops,
         optimizer,
         audit,
@@ -66,267 +115,114 @@ fn effective_settings(settings: &Settings) -> Value {
         namespace: _,
         log_level,
         warnings: _,
+        written,
     } = settings;
-    let unsupported = UNSUPPORTED.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
+    let caller_bounds = backends.first().map_or(CallerBounds::DEFAULT, |backend| backend.caller_bounds);
     json!({
         "name": name,
         "groupRef": group,
-        "listen": show_listen(edge),
-        "admin": json!({
-            "listen": admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string()),
-            "scrapeKey": edge.scrape_key.as_ref().map(|_| REDACTED),
-            "metricsAreOpen": admin.is_metrics_public,
-        }),
-        "stateFolder": admin.state_folder.as_ref().map(|folder| folder.to_string_lossy().into_owned()),
-        "incomingAuth": show_incoming(&edge.incoming),
-        "authz": authz.as_ref().map(|policy| json!({"policies": policy.policy_count()})),
-        "passthroughHeaders": edge.passthrough_headers,
-        "limits": show_bounds(edge),
-        "rateLimiting": limits::show(quotas.as_ref(), edge),
+        "listen": listen(edge),
+        "admin": {"listen": admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string())},
+        "incomingAuth": written.get("incomingAuth").is_none_or(Value::is_null).then(|| json!({"type": "anonymous"})),
+        "rateLimiting": limits.as_ref().map(|limits| limits::values_in_effect(limits, edge)),
         "loopBreaker": loops.as_ref().map(|policy| json!({
             "repeats": policy.repeats,
             "within": format(policy.within),
-            "tools": policy.tools.as_ref().map(|tools| {
-                tools.iter().map(|pattern| Value::from(pattern.as_str())).collect::<Value>()
-            }),
         })),
-        "optimizer": optimizer::show(optimizer.as_ref()),
-        "audit": audit::show(audit.as_ref()),
-        "backends": backends.iter().map(show_backend).collect::<Value>(),
-        "isolation": isolation::show(settings),
-        "aggregation": show_aggregation(aggregation),
-        "health": show_health(health),
-        "logLevel": log_level.as_str(),
-        "features": unsupported.collect::<Map<_, _>>(),
+        "optimizer": optimizer.as_ref().map(optimizer::values_in_effect),
+        "audit": audit.as_ref().map(audit_values),
+        "backends": backends.iter().map(|policy| backend(policy, written)).collect::<Value>(),
+        "isolation": isolation(&caller_bounds, *process_count_max),
+        "aggregation": aggregation_values(aggregation),
+        "operational": {"logLevel": log_level.as_str(), "failureHandling": failure_handling(health)},
     })
 }
 
-fn show_listen(edge: &EdgePolicy<BearerPolicy>) -> Value {
+fn listen(edge: &EdgePolicy<BearerPolicy>) -> Value {
+    let limits = &edge.limits;
     json!({
         "host": edge.listen.ip().to_string(),
         "port": edge.listen.port(),
         "path": edge.path,
-        "allowedOrigins": edge.allowed_origins,
-        "allowedHosts": edge.allowed_hosts,
-        "trustedProxies": edge.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "bounds": {
+            "maxBodyBytes": limits.body_bytes_max,
+            "maxHeadBytes": limits.head_bytes_max,
+            "headTimeout": format(limits.head_timeout),
+            "bodyTimeout": format(limits.body_timeout),
+            "writeTimeout": format(limits.write_stall_max),
+            "maxSessions": limits.session_count_max,
+            "maxSessionsPerCaller": limits.sessions_per_caller_max,
+            "sessionIdleTimeout": format(limits.session_idle_max),
+            "maxRequests": limits.request_count_max,
+            "maxRequestsPerCaller": limits.requests_per_caller_max,
+            "maxConnectionsPerAddress": limits.connections_per_address_max,
+            "maxAnswerBytes": limits.answer_bytes_max,
+            "maxAnswerBytesPerCaller": limits.answer_bytes_per_caller_max,
+            "shutdownGrace": format(limits.shutdown_grace),
+        },
     })
 }
 
-fn show_incoming(auth: &IncomingAuth<BearerPolicy>) -> Value {
-    match auth {
-        IncomingAuth::Anonymous => json!({"type": "anonymous"}),
-        IncomingAuth::Local(identity) => json!({"type": "local", "user": identity.subject}),
-        IncomingAuth::Bearer(authenticator) => {
-            let Challenge { realm, scopes, resource } = authenticator.challenge();
-            json!({
-                "type": "bearer",
-                "realm": realm,
-                "scopes": scopes,
-                "resource": resource.as_ref().map(|resource| &resource.resource),
-            })
-        }
-    }
+fn backend(policy: &BackendPolicy, written: &Value) -> Value {
+    // A transport that is found by trying is not written.
+    let is_tried = matches!(&policy.transport, Transport::StreamableHttp(http) if http.may_be_sse);
+    let transport = (!is_tried).then(|| policy.transport.as_str());
+    // A time-out must not be written in both places.
+    let per_workload = &written["operational"]["timeouts"]["perWorkload"];
+    let timeout = per_workload.get(policy.id.as_str()).is_none().then(|| format(policy.timeouts.call));
+    json!({"transport": transport, "timeout": timeout})
 }
 
-fn show_bounds(edge: &EdgePolicy<BearerPolicy>) -> Value {
-    let limits = &edge.limits;
+fn isolation(bounds: &CallerBounds, process_count_max: usize) -> Value {
+    let CallerBounds { connections_max, per_caller_max, idle_timeout, acquire_timeout } = *bounds;
     json!({
-        "bodyBytesMax": limits.body_bytes_max,
-        "headBytesMax": limits.head_bytes_max,
-        "headTimeout": format(limits.head_timeout),
-        "bodyTimeout": format(limits.body_timeout),
-        "pageItemsMax": limits.page_items_max,
-        "writeTimeout": format(limits.write_stall_max),
-        "sessionCountMax": limits.session_count_max,
-        "sessionsPerCallerMax": limits.sessions_per_caller_max,
-        "sessionIdleMax": format(limits.session_idle_max),
-        "requestCountMax": limits.request_count_max,
-        "requestsPerCallerMax": limits.requests_per_caller_max,
-        "connectionsPerAddressMax": limits.connections_per_address_max,
-        "answerBytesMax": limits.answer_bytes_max,
-        "answerBytesPerCallerMax": limits.answer_bytes_per_caller_max,
-        "keepAlive": format(limits.keep_alive),
-        "shutdownGrace": format(limits.shutdown_grace),
+        "maxProcesses": process_count_max,
+        "maxConnections": connections_max,
+        "maxConnectionsPerCaller": per_caller_max,
+        "idleTimeout": format(idle_timeout),
+        "wait": format(acquire_timeout),
     })
 }
 
-fn show_backend(backend: &BackendPolicy) -> Value {
-    let BackendPolicy { id, transport, timeouts, headers, isolation, caller_bounds: _, credentials } =
-        backend;
-    let mut out = Map::new();
-    out.insert("name".to_owned(), id.as_str().into());
-    out.insert("transport".to_owned(), transport.as_str().into());
-    match transport {
-        Transport::Stdio(stdio) => show_stdio(stdio, &mut out),
-        Transport::StreamableHttp(http) | Transport::Sse(http) => show_http(http, headers, &mut out),
-    }
-    if let Some(credentials) = credentials {
-        out.insert("outgoingAuth".to_owned(), format!("{credentials:?}").into());
-    }
-    out.insert("isolation".to_owned(), isolation.as_str().into());
-    out.insert("connectTimeout".to_owned(), format(timeouts.connect).into());
-    out.insert("timeout".to_owned(), format(timeouts.call).into());
-    Value::Object(out)
-}
-
-fn show_stdio(stdio: &StdioPolicy, out: &mut Map<String, Value>) {
-    let StdioPolicy { command, args, env, inherit_env, cwd } = stdio;
-    let env = env.keys().map(|name| (name.as_str(), ())).collect::<Vec<_>>();
-    out.insert("command".to_owned(), command.as_str().into());
-    out.insert("args".to_owned(), redact_args(args));
-    out.insert("env".to_owned(), redact(env));
-    out.insert("inheritEnv".to_owned(), json!(inherit_env));
-    if let Some(cwd) = cwd {
-        out.insert("cwd".to_owned(), cwd.to_string_lossy().into());
-    }
-}
-
-fn show_http(http: &HttpPolicy, headers: &[(String, Secret)], out: &mut Map<String, Value>) {
-    let HttpPolicy { url, ca_bundle, may_be_sse: _ } = http;
-    out.insert("url".to_owned(), redact_url(url).into());
-    if let Some(file) = ca_bundle {
-        out.insert("caBundlePath".to_owned(), file.to_string_lossy().into());
-    }
-    out.insert("headers".to_owned(), redact(headers.iter().map(|(name, _)| (name.as_str(), ()))));
-}
-
-fn redact<'a>(names: impl IntoIterator<Item = (&'a str, ())>) -> Value {
-    let redacted = names.into_iter().map(|(name, ())| (name.to_owned(), REDACTED.into()));
-    Value::Object(redacted.collect())
-}
-
-/// The arguments, without the values of flags such as `--api-key`.
-fn redact_args(args: &[String]) -> Value {
-    let mut secret_follows = false;
-    let shown = args.iter().map(|arg| {
-        let hidden = std::mem::take(&mut secret_follows) && !arg.starts_with("--");
-        match arg.split_once('=') {
-            _ if hidden => REDACTED.to_owned(),
-            Some((flag, value)) if flag.starts_with('-') => match is_secret_flag(flag) {
-                true => format!("{flag}={REDACTED}"),
-                false => format!("{flag}={}", redact_text(value)),
-            },
-            None if arg.starts_with('-') && is_secret_flag(arg) => {
-                secret_follows = true;
-                arg.clone()
-            }
-            _ => redact_text(arg),
-        }
-    });
-    shown.collect()
-}
-
-fn is_secret_flag(flag: &str) -> bool {
-    let flag = flag.to_ascii_lowercase();
-    let words = ["token", "secret", "password", "passwd", "key", "credential", "auth", "header"];
-    words.iter().any(|word| flag.contains(word))
-}
-
-/// The argument without secrets: a URL loses its secret parts, and a text that may be a key is replaced as a
-/// whole.
-fn redact_text(arg: &str) -> String {
-    match arg.parse::<Uri>() {
-        Ok(url) if url.scheme().is_some() => redact_url(&url),
-        _ if looks_like_secret(arg) => REDACTED.to_owned(),
-        _ => arg.to_owned(),
-    }
-}
-
-/// The longest run of letters and digits that is not taken for a secret, in bytes.
-const PLAIN_WORD_LENGTH_MAX: usize = 19;
-
-/// True if a part of the text could be a key: it is too long for a word, and has letters and digits. It hides
-/// too much rather than too little, because the full text is still in the file.
-fn looks_like_secret(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_+.=".contains(c)).any(|run| {
-        run.len() > PLAIN_WORD_LENGTH_MAX
-            && run.contains(|c: char| c.is_ascii_digit())
-            && run.contains(|c: char| c.is_ascii_alphabetic())
-    })
-}
-
-/// The URL without user, password and query, and without path segments that look like keys, as hosted servers
-/// have them.
-fn redact_url(url: &Uri) -> String {
-    let scheme = url.scheme_str().unwrap_or_default();
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    let (before, host) = match authority.rsplit_once('@') {
-        Some((_, host)) => (format!("{REDACTED}@"), host),
-        None => (String::new(), authority),
+fn aggregation_values(policy: &AggregationPolicy) -> Value {
+    let (strategy, format) = match &policy.conflicts {
+        ConflictPolicy::Prefix { format } => ("prefix", Some(format)),
+        ConflictPolicy::Priority { order: _, format } => ("priority", Some(format)),
+        ConflictPolicy::Manual => ("manual", None),
+        ConflictPolicy::Auto { format } => ("auto", Some(format)),
     };
-    let after = if url.query().is_some() { format!("?{REDACTED}") } else { String::new() };
-    let segments = url.path().split('/').map(|part| if looks_like_secret(part) { REDACTED } else { part });
-    let path = segments.collect::<Vec<_>>().join("/");
-    format!("{scheme}://{before}{host}{path}{after}")
-}
-
-fn show_aggregation(policy: &AggregationPolicy) -> Value {
-    let AggregationPolicy { conflicts, default_visibility, exclude_all_tools, backends } = policy;
-    let (strategy, format, order) = match conflicts {
-        ConflictPolicy::Prefix { format } => ("prefix", Some(format), None),
-        ConflictPolicy::Priority { order, format } => ("priority", Some(format), Some(order)),
-        ConflictPolicy::Manual => ("manual", None, None),
-        ConflictPolicy::Auto { format } => ("auto", Some(format), None),
-    };
-    let mut details = Map::new();
-    if let Some(format) = format {
-        details.insert("prefixFormat".to_owned(), format.to_string().into());
-    }
-    if let Some(order) = order {
-        details.insert("priorityOrder".to_owned(), order.iter().map(|id| id.as_str()).collect());
-    }
     json!({
         "conflictResolution": strategy,
-        "conflictResolutionConfig": details,
-        "defaultToolVisibility": match default_visibility {
+        "conflictResolutionConfig": format.map(|format| json!({"prefixFormat": format.to_string()})),
+        "excludeAllTools": policy.exclude_all_tools,
+        "defaultToolVisibility": match policy.default_visibility {
             Visibility::Show => "allow",
             Visibility::Hide => "deny",
         },
-        "excludeAllTools": exclude_all_tools,
-        "tools": backends.iter().map(|(id, policy)| show_tools(id.as_str(), policy)).collect::<Value>(),
     })
 }
 
-fn show_tools(backend: &str, policy: &ToolPolicy) -> Value {
-    let ToolPolicy { exclude_all, filter, renames, overrides } = policy;
-    let mut changes: Map<String, Value> = Map::new();
-    for (tool, name) in renames {
-        changes.insert(tool.as_str().to_owned(), json!({"name": name.as_str()}));
-    }
-    for (tool, change) in overrides {
-        let entry = changes.entry(tool.as_str()).or_insert_with(|| json!({}));
-        let ToolOverride { description, annotations } = change;
-        if let Some(description) = description {
-            entry["description"] = description.as_str().into();
-        }
-        if let Some(hints) = annotations {
-            entry["annotations"] = json!({
-                "title": hints.title,
-                "readOnlyHint": hints.read_only,
-                "destructiveHint": hints.destructive,
-                "idempotentHint": hints.idempotent,
-                "openWorldHint": hints.open_world,
-            });
-        }
-    }
-    json!({
-        "workload": backend,
-        "excludeAll": exclude_all,
-        "filter": filter.as_ref().map(|names| names.iter().map(|name| name.as_str()).collect::<Value>()),
-        "overrides": changes,
-    })
-}
-
-fn show_health(health: &HealthPolicy) -> Value {
+fn failure_handling(health: &HealthPolicy) -> Value {
     let HealthPolicy { interval, timeout, unhealthy_threshold, breaker } = *health;
-    let duration = |duration: Duration| Value::from(format(duration));
     json!({
-        "interval": duration(interval),
-        "timeout": duration(timeout),
+        "healthCheckInterval": format(interval),
         "unhealthyThreshold": unhealthy_threshold,
-        "circuitBreaker": breaker.map_or_else(|| "off".into(), |breaker| {
+        "healthCheckTimeout": format(timeout),
+        "circuitBreaker": breaker.map_or_else(|| json!({"enabled": false}), |breaker| {
             let BreakerPolicy { failure_threshold, timeout } = breaker;
-            json!({"failureThreshold": failure_threshold, "timeout": duration(timeout)})
+            json!({"enabled": true, "failureThreshold": failure_threshold, "timeout": format(timeout)})
         }),
+    })
+}
+
+fn audit_values(settings: &AuditSettings) -> Value {
+    json!({
+        "enabled": true,
+        "component": settings.component,
+        "includeRequestData": settings.request_data,
+        "includeResponseData": settings.response_data,
+        "detectApplicationErrors": settings.detect_application_errors,
+        "maxDataSize": settings.data_bytes_max,
+        "maxDelegationDepth": settings.delegation_depth_max,
     })
 }

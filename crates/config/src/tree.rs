@@ -22,6 +22,22 @@ pub(crate) struct Node {
     pub(crate) kind: NodeKind,
 }
 
+impl Node {
+    /// The value without lines. Of a key that occurs twice, the last value.
+    pub(crate) fn to_value(&self) -> Value {
+        match &self.kind {
+            NodeKind::Null => Value::Null,
+            NodeKind::Bool(value, _) => (*value).into(),
+            NodeKind::Number(number, _) => number.clone().into(),
+            NodeKind::Text { text, .. } => text.as_str().into(),
+            NodeKind::List(items) => items.iter().map(Self::to_value).collect(),
+            NodeKind::Map(entries) => {
+                entries.iter().map(|(key, _, value)| (key.clone(), value.to_value())).collect()
+            }
+        }
+    }
+}
+
 /// The kind of a value, with its content.
 #[derive(Clone, Debug)]
 pub(crate) enum NodeKind {

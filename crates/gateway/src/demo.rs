@@ -151,6 +151,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         namespace: "local".to_owned(),
         log_level: LogLevel::Warn,
         warnings: Vec::new(),
+        written: serde_json::Value::Null,
     })
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_audit::{Audit, AuditSettings, Output};
 use vmcp_authz::AuthzPolicy;
-use vmcp_backends::policy::{BackendPolicy, ProcessPolicy};
+use vmcp_backends::policy::BackendPolicy;
 use vmcp_backends::{Backends, ClientInfo};
 use vmcp_config::{AdminSettings, Settings};
 use vmcp_domain::{Backend, Caller, GatewayInfo, SharedGateway, VIRTUAL_NAMES};
@@ -123,13 +123,13 @@ impl RunningGateway {
             audit,
             namespace,
             log_level: _,
+            written: _,
             warnings,
         } = settings;
-        let processes = process::process_policy(process_count_max);
         let metrics = Metrics::new(&namespace, &name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let edge = start_edge_policy(edge, &clock, &metrics)?;
-        let (backends, counted_backends) = start_backends(backends, &edge, &processes, &metrics)?;
+        let (backends, counted_backends) = start_backends(backends, &edge, process_count_max, &metrics)?;
         let federation = Federation::start(aggregation.clone(), health, counted_backends);
         metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
         let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
@@ -343,11 +343,12 @@ fn start_edge_policy(
 fn start_backends(
     policies: Vec<BackendPolicy>,
     edge: &EdgePolicy,
-    processes: &ProcessPolicy,
+    process_count_max: usize,
     metrics: &Metrics,
 ) -> Result<(Backends, Vec<Arc<dyn Backend>>), StartError> {
+    let processes = process::process_policy(process_count_max);
     let counters = backend_counters(&policies, metrics);
-    let backends = Backends::start(policies, &gateway_identity(edge), processes)
+    let backends = Backends::start(policies, &gateway_identity(edge), &processes)
         .map_err(StartError::TokenEndpointTls)?;
     let counted_backends = backends.all().cloned().zip(counters);
     let counted_backends =

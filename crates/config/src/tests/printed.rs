@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::reference_page::EXAMPLES;
 use super::{env, load, load_with, overrides};
+use crate::Settings;
 use crate::{ImportedConfig, effective_json, effective_yaml, mcp_json, schema_text, starter, starter_from};
 
 #[test]
@@ -116,10 +118,78 @@ backends:
             hidden,
             hidden,
             "--verbose",
-            "postgres://[redacted]@db/x"
+            "postgres://redacted@db/x"
         ])
     );
     assert_eq!(shown["backends"][1]["url"], "https://h/api/mcp/s/[redacted]/mcp?[redacted]");
+}
+
+/// A section of the settings as text. It contains no secret.
+type SectionText = fn(&Settings) -> String;
+
+#[test]
+fn the_output_of_config_show_means_the_same_file() {
+    let sections: [SectionText; 8] = [
+        |settings| format!("{:?}", settings.edge.listen),
+        |settings| format!("{:?}", settings.edge.limits),
+        |settings| format!("{:?}", settings.aggregation),
+        |settings| format!("{:?}", settings.health),
+        |settings| format!("{:?}", settings.limits),
+        |settings| format!("{:?}", settings.loop_breaker),
+        |settings| format!("{:?}", settings.audit),
+        |settings| format!("{:?}", settings.optimizer),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("authority.pem");
+    std::fs::write(&bundle, include_str!("../../../identity/tests/it/keys/authority.pem")).unwrap();
+    // Every variable that an example refers to has a value.
+    let environment = |name: &str| {
+        let value = match name {
+            "HOME" | "STATE_DIRECTORY" | "XDG_STATE_HOME" | "VMCP_NAMESPACE" => return None,
+            "CA_BUNDLE" | "LIMITS_PASSWORD_FILE" => bundle.to_str().unwrap(),
+            "HOST" => "value.example",
+            "PORT" => "9000",
+            _ => "0123456789abcdef0123",
+        };
+        Some(value.to_owned())
+    };
+    let load = |text: &str| {
+        crate::load_text(text, "vmcp.yaml", &environment, &overrides())
+            .unwrap_or_else(|report| panic!("{report}\n{text}"))
+    };
+    for text in EXAMPLES {
+        let settings = load(text);
+        let shown = effective_yaml(&settings).unwrap();
+        let again = load(&shown);
+        assert_eq!(shown, effective_yaml(&again).unwrap(), "{text}");
+        for section in sections {
+            assert_eq!(section(&settings), section(&again), "{shown}");
+        }
+        let ids = |settings: &Settings| {
+            settings.backends.iter().map(|backend| backend.id.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&settings), ids(&again));
+    }
+}
+
+#[test]
+fn references_to_the_environment_stay_references() {
+    let settings = load(
+        "
+name: a
+listen: {port: '${PORT:-4000}'}
+backends:
+  - {name: b, command: npx, args: ['--token', '${TOKEN}', '$${x}'], env: {KEY: 'x${TOKEN}', PLAIN: literal,
+      MIXED: 'ghp_0123456789abcdefghij${TOKEN}'}}
+",
+    );
+    let shown: Value = serde_json::from_str(&effective_json(&settings)).unwrap();
+    assert_eq!(shown["listen"]["port"], 9000, "no secret, so the value in effect");
+    assert_eq!(shown["backends"][0]["args"], json!(["--token", "${TOKEN}", "$${x}"]));
+    assert_eq!(
+        shown["backends"][0]["env"],
+        json!({"KEY": "x${TOKEN}", "MIXED": "[redacted]", "PLAIN": "[redacted]"})
+    );
 }
 
 #[test]

@@ -21,7 +21,7 @@ Keys without an example belong to features that this build refuses with a messag
 ";
 
 /// Configurations that use keys with realistic values. The first value that is found is the example.
-const EXAMPLES: [&str; 20] = [
+pub(super) const EXAMPLES: [&str; 20] = [
     include_str!("../../../../examples/minimal.yaml"),
     include_str!("../../../../examples/stdio-servers.yaml"),
     include_str!("../../../../examples/remote-servers.yaml"),
