@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,6 @@ use crate::connection::link::{Link, McpRequest};
 use crate::connection::pending_requests::Purpose;
 use crate::failure::{Failure, FailureClass};
 use crate::lifecycle::subscription_streams::ListenState;
-use crate::sync::UnpoisonedMutex;
 
 /// The arguments that are repeated as headers, by tool name.
 pub(crate) type MirroredArguments = HashMap<BackendToolName, Vec<MirroredArgument>>;
@@ -52,7 +52,7 @@ pub(crate) struct Connection {
     pub(crate) mirrors_arguments: bool,
     /// What the open `subscriptions/listen` stream covers (2026-07-28).
     pub(crate) listen_state: watch::Sender<ListenState>,
-    mirrored_arguments: UnpoisonedMutex<Arc<MirroredArguments>>,
+    mirrored_arguments: Mutex<Arc<MirroredArguments>>,
     log_level: AtomicU8,
     stream_tasks: TaskTracker,
     closing: CancellationToken,
@@ -74,7 +74,7 @@ impl Connection {
             initialize_info,
             mirrors_arguments: over_http && !version.has_sessions(),
             listen_state: watch::Sender::new(ListenState::Opening),
-            mirrored_arguments: UnpoisonedMutex::default(),
+            mirrored_arguments: Mutex::default(),
             log_level: AtomicU8::new(LOG_LEVEL_UNSET),
             stream_tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

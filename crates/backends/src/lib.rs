@@ -13,7 +13,6 @@ mod http;
 mod large_buffer;
 mod lifecycle;
 pub mod policy;
-mod sync;
 mod time_budget;
 mod transport;
 

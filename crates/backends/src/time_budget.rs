@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use vmcp_domain::{
@@ -11,8 +12,6 @@ use vmcp_domain::{
     QuestionKind,
 };
 use vmcp_json::{Json, Members};
-
-use crate::sync::UnpoisonedMutex;
 
 /// Maximum time for a client to answer one question.
 const QUESTION_TIMEOUT_MAX: Duration = Duration::from_secs(600);
@@ -24,7 +23,7 @@ pub(crate) struct TimeBudget {
     call_timeout: Duration,
     /// Maximum time of the call, excluding pauses, however often progress extends the budget.
     call_timeout_max: Duration,
-    state: UnpoisonedMutex<BudgetState>,
+    state: Mutex<BudgetState>,
     changed: Notify,
 }
 
@@ -49,7 +48,7 @@ impl TimeBudget {
             deadline: deadline.map(Instant::from_std),
             call_timeout,
             call_timeout_max: longest.max(call_timeout),
-            state: UnpoisonedMutex::new(BudgetState {
+            state: Mutex::new(BudgetState {
                 started_at: now,
                 expires_at: now + call_timeout,
                 open_questions: 0,

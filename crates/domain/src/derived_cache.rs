@@ -1,8 +1,9 @@
 //! [`DerivedCache`]: values that a layer derives from lists and caches while those lists exist.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 /// The most lists in the cache. Callers who see different items have different lists.
 const LISTS_MAX: usize = 256;
@@ -43,7 +44,7 @@ impl<L, V> DerivedCache<L, V> {
             return inspect(value);
         }
         let value = Arc::new(derive());
-        let _adding = self.insert_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _adding = self.insert_lock.lock();
         let known = self.entries.load();
         if let Some(value) = find_entry(&known, list) {
             return inspect(value);

@@ -6,9 +6,10 @@ pub(crate) mod requests;
 pub(crate) mod session_table;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use vmcp_domain::{Caller, Change, ClientCapabilities, ClientHandle, ClientKey, LogLevel, ProtocolVersion};
@@ -112,7 +113,7 @@ impl Session {
     }
 
     fn state(&self) -> MutexGuard<'_, SessionState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The key that identifies the client of this session. After the end of the session, a new key that no

@@ -3,10 +3,11 @@
 
 mod info;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
@@ -27,7 +28,6 @@ use crate::per_caller::caller_views::CallerViews;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::state::{BackendEntry, FederationState};
 use crate::subscriptions::SubscriptionTable;
-use crate::task;
 
 /// A gateway over many backends.
 ///
@@ -46,7 +46,7 @@ impl Federation {
     pub fn start(policy: AggregationPolicy, health: HealthPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
         let count = backends.len();
         let per_caller = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_credentials());
-        let personal: Vec<usize> = per_caller.map(|(backend_index, _)| backend_index).collect();
+        let personal: Vec<usize> = per_caller.map(|(index, _)| index).collect();
         let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_connections());
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
         let undiscovered = count - personal.len();
@@ -56,7 +56,7 @@ impl Federation {
                 backend,
                 refresh_signal: Notify::new(),
                 breaker,
-                checks: std::sync::Mutex::default(),
+                checks: Mutex::default(),
             })
         };
         let shared = Arc::new_cyclic(|this| FederationState {
@@ -99,7 +99,7 @@ impl Federation {
     /// The state of every backend, in the order of the configuration.
     #[must_use]
     pub fn reports(&self) -> Vec<BackendReport> {
-        let parts = self.state.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = self.state.listings.lock();
         let report =
             |(backend_index, (member, part)): (usize, (&Arc<BackendEntry>, &Option<BackendListing>))| {
                 let views = &self.state.caller_views;
@@ -117,7 +117,7 @@ impl Federation {
                     caller_count,
                     list_failures: inventory
                         .map_or_else(Vec::new, |inventory| inventory.list_failures.clone()),
-                    checks: member.checks.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                    checks: member.checks.lock().clone(),
                     circuit: member.breaker.as_ref().map(|breaker| breaker.report(Instant::now())),
                 }
             };
@@ -297,7 +297,7 @@ impl Gateway for Federation {
             });
             let reply = reply.await?;
             if reply.is_task() {
-                task::with_task_handle(ctx, target.backend, request.name, reply)
+                crate::task::with_task_handle(ctx, target.backend, request.name, reply)
             } else {
                 Ok(reply)
             }

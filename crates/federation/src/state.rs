@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
@@ -67,7 +68,7 @@ pub(crate) struct BackendEntry {
 impl BackendEntry {
     /// Records the result of a health check that ended now. `None` means success.
     pub(crate) fn record_check(&self, failure: Option<CheckFailure>) {
-        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checks = self.checks.lock();
         checks.record(failure, Instant::now());
     }
 }
@@ -82,7 +83,7 @@ impl FederationState {
     ) {
         let changes = {
             // The lock is held while the catalogue is built, so that two workers cannot publish out of order.
-            let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut parts = self.listings.lock();
             let Some(slot) = parts.get_mut(backend_index) else { return };
             update(slot);
             let known: Vec<BackendListing> = parts.iter().flatten().cloned().collect();
@@ -126,7 +127,7 @@ impl FederationState {
     /// Builds a catalogue from the shared listings and one caller's `own`. A listing in `own` replaces the
     /// shared one at the same index.
     pub(crate) fn merge(&self, own: &[(usize, BackendListing)]) -> Catalogue {
-        let mut parts = self.listings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut parts = self.listings.lock().clone();
         for (backend_index, part) in own {
             if let Some(slot) = parts.get_mut(*backend_index) {
                 *slot = Some(part.clone());
@@ -140,7 +141,7 @@ impl FederationState {
 
     pub(crate) fn announce(&self, change: &Change, audience: ChangeAudience<'_>) {
         let listeners: Vec<Arc<dyn ChangeListener>> = {
-            let mut watchers = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watchers = self.listeners.lock();
             watchers.retain(|watcher| watcher.strong_count() > 0);
             watchers.iter().filter_map(Weak::upgrade).collect()
         };

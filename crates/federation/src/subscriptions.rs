@@ -2,9 +2,10 @@
 //! ends when the last subscriber is dropped.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use vmcp_domain::{
     Backend, BackendUri, CallContext, CallOrigin, Error, IsolationScope, ResourceUri, SilentClient,
@@ -39,7 +40,7 @@ struct Subscriber {
 fn lock(
     table: &Mutex<HashMap<SubscriptionKey, Arc<SubscriptionState>>>,
 ) -> MutexGuard<'_, HashMap<SubscriptionKey, Arc<SubscriptionState>>> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
+    table.lock()
 }
 
 impl SubscriptionTable {

@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use vmcp_domain::{
     CallContext, CallTool, Error, Gateway, GatewayFuture, NamePattern, RepeatedCall, Reply, ResultType,
     SharedGateway, accounting_address, forward,
@@ -67,7 +68,7 @@ impl LoopBreaker {
     }
 
     fn lock_tracker(&self) -> MutexGuard<'_, RepeatTracker> {
-        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tracker.lock()
     }
 
     fn within_micros(&self) -> u64 {

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use vmcp_domain::{Caller, ClientKey, User};
-
-use crate::sync::UnpoisonedMutex;
 
 /// How long calls are serialised after the last ambiguous question.
 const ACTIVE_FOR: Duration = Duration::from_mins(1);
@@ -39,8 +38,8 @@ impl LockKey {
 pub(crate) struct CallSerializer {
     /// False most of the time. It is atomic, so that a call needs no lock to check it.
     is_active: AtomicBool,
-    active_until: UnpoisonedMutex<Option<Instant>>,
-    locks: UnpoisonedMutex<HashMap<LockKey, Arc<Mutex<()>>>>,
+    active_until: Mutex<Option<Instant>>,
+    locks: Mutex<HashMap<LockKey, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl CallSerializer {

@@ -3,9 +3,8 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use vmcp_domain::{BackendEvent, BackendId, BackendListener, CallerScope, IsolationScope};
-
-use crate::sync::UnpoisonedMutex;
 
 /// The listener of one backend, if one has been set.
 #[derive(Default)]
@@ -17,7 +16,7 @@ pub(crate) struct EventSender {
     /// The caller that owns the connection; `None` for the backend's own connection. Empty until a spare
     /// connection is assigned.
     caller_scope: Option<Arc<OnceLock<CallerScope>>>,
-    listener: Arc<UnpoisonedMutex<ListenerSlot>>,
+    listener: Arc<Mutex<ListenerSlot>>,
 }
 
 impl std::fmt::Debug for EventSender {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use vmcp_domain::{
     BackendId, Inventory, ListFailure, MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate,
@@ -18,7 +19,6 @@ use crate::connection::link::McpRequest;
 use crate::connection::pending_requests::Purpose;
 use crate::connection::{Connection, MirroredArguments};
 use crate::failure::{Failure, FailureClass};
-use crate::sync::UnpoisonedMutex;
 
 /// Maximum number of pages read of one list.
 const PAGES_MAX: usize = 1000;
@@ -55,10 +55,10 @@ const PROMPTS: ListSpec =
 /// The lists as they were when they were last read completely.
 #[derive(Default)]
 pub(crate) struct LastLists {
-    tools: UnpoisonedMutex<LastList<OfferedTool>>,
-    resources: UnpoisonedMutex<LastList<OfferedResource>>,
-    templates: UnpoisonedMutex<LastList<OfferedTemplate>>,
-    prompts: UnpoisonedMutex<LastList<OfferedPrompt>>,
+    tools: Mutex<LastList<OfferedTool>>,
+    resources: Mutex<LastList<OfferedResource>>,
+    templates: Mutex<LastList<OfferedTemplate>>,
+    prompts: Mutex<LastList<OfferedPrompt>>,
 }
 
 struct LastList<T> {
@@ -163,7 +163,7 @@ impl InventoryBuilder<'_> {
         &mut self,
         list: &ListSpec,
         outcome: ListOutcome<T>,
-        last: &UnpoisonedMutex<LastList<T>>,
+        last: &Mutex<LastList<T>>,
     ) -> Result<Vec<T>, Failure> {
         let mut last = last.lock();
         let list_items = match outcome {

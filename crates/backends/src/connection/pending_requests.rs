@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::{BackendEvent, Caller, ClientPort, QuestionKind};
@@ -17,7 +18,6 @@ use crate::connection::pending_url_elicitations::PendingUrlElicitations;
 use crate::connection::requester::Requester;
 use crate::connection::{CallSerializer, CancelledCalls};
 use crate::failure::Failure;
-use crate::sync::UnpoisonedMutex;
 
 /// Maximum number of in-flight requests on one connection.
 pub(crate) const PENDING_REQUESTS_MAX: usize = 4096;
@@ -67,7 +67,7 @@ pub(crate) enum Addressee {
 #[derive(Debug)]
 pub(crate) struct PendingRequests {
     next_id: AtomicU64,
-    table: UnpoisonedMutex<RequestTable>,
+    table: Mutex<RequestTable>,
     event_sender: Arc<EventSender>,
     call_serializer: CallSerializer,
     url_elicitations: PendingUrlElicitations,
@@ -109,7 +109,7 @@ impl PendingRequests {
     pub(crate) fn new(event_sender: Arc<EventSender>) -> Arc<Self> {
         Arc::new(Self {
             next_id: AtomicU64::new(FIRST_ID),
-            table: UnpoisonedMutex::default(),
+            table: Mutex::default(),
             event_sender,
             call_serializer: CallSerializer::default(),
             url_elicitations: PendingUrlElicitations::default(),

@@ -5,17 +5,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use vmcp_domain::{ClientPort, Question, QuestionKind};
 use vmcp_json::Json;
-
-use crate::sync::UnpoisonedMutex;
 
 /// Maximum number of URL elicitations remembered for one connection. The oldest is removed first.
 const ELICITATIONS_MAX: usize = 256;
 
 /// The URL elicitations that the backend of a connection may still report as complete.
 #[derive(Debug, Default)]
-pub(crate) struct PendingUrlElicitations(UnpoisonedMutex<VecDeque<(String, Arc<dyn ClientPort>)>>);
+pub(crate) struct PendingUrlElicitations(Mutex<VecDeque<(String, Arc<dyn ClientPort>)>>);
 
 impl PendingUrlElicitations {
     /// Remembers the client of a question if the question is a URL elicitation and the client has a key. A

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use parking_lot::Mutex;
 use vmcp_credentials::{CredentialError, CredentialHeaders, CredentialSource, RequestView, Subject};
 use vmcp_domain::{CallContext, Identity, Secret};
 
 use crate::failure::{Failure, FailureClass};
 use crate::http::client::OutboundRequest;
-use crate::sync::UnpoisonedMutex;
 
 /// A caller and the token that authenticates it.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl fmt::Debug for Credentials {
 pub(crate) struct RequestCredentials {
     source: Credentials,
     /// The caller on whose behalf requests are sent; `None` for requests of the gateway itself.
-    caller: Option<UnpoisonedMutex<AuthenticatedCaller>>,
+    caller: Option<Mutex<AuthenticatedCaller>>,
 }
 
 impl RequestCredentials {
@@ -62,7 +62,7 @@ impl RequestCredentials {
 
     /// Credentials for requests on behalf of a caller.
     pub(crate) fn for_caller(credentials: Credentials, caller: AuthenticatedCaller) -> Self {
-        Self { source: credentials, caller: Some(UnpoisonedMutex::new(caller)) }
+        Self { source: credentials, caller: Some(Mutex::new(caller)) }
     }
 
     /// Stores the caller's newest token. Returns true if it differs from the token before.

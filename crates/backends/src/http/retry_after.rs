@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
+use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use crate::sync::UnpoisonedMutex;
 
 /// Maximum pause, whatever a backend requests: an hour would be an outage that no operator asked for.
 const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 /// The time until which the backend receives no calls.
 #[derive(Debug, Default)]
-pub(crate) struct RetryAfter(UnpoisonedMutex<Option<Instant>>);
+pub(crate) struct RetryAfter(Mutex<Option<Instant>>);
 
 impl RetryAfter {
     /// Starts a pause now. If an earlier pause ends later, that one counts.

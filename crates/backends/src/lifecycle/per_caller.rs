@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -29,7 +30,6 @@ pub(crate) use crate::lifecycle::per_caller::process_slots::ProcessSlots;
 use crate::lifecycle::per_caller::start_rate_limiter::StartRateLimiter;
 use crate::lifecycle::supervisor::{Phase, SupervisedConnection, wait_until_ready};
 use crate::policy::{CallerBounds, Isolation, Transport};
-use crate::sync::UnpoisonedMutex;
 
 /// How often idle connections, and connections of ended clients, are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -54,10 +54,10 @@ pub(crate) struct CallerConnections {
     main: Arc<SupervisedConnection>,
     grouping: Grouping,
     bounds: CallerBounds,
-    connections: UnpoisonedMutex<HashMap<ConnectionKey, CallerConnection>>,
+    connections: Mutex<HashMap<ConnectionKey, CallerConnection>>,
     /// The process slots, if each connection is a process.
     process_slots: Option<Arc<ProcessSlots>>,
-    spare: UnpoisonedMutex<Option<SpareProcess>>,
+    spare: Mutex<Option<SpareProcess>>,
     spare_taken: Notify,
     start_limiter: StartRateLimiter,
     slot_freed: Arc<Notify>,
@@ -77,7 +77,7 @@ struct ConnectionUsage {
     in_use: AtomicU32,
     slot_freed: Arc<Notify>,
     /// When the last request that used the connection ended.
-    released_at: UnpoisonedMutex<Instant>,
+    released_at: Mutex<Instant>,
 }
 
 impl CallerConnection {
@@ -139,9 +139,9 @@ impl CallerConnections {
             main: Arc::clone(main),
             grouping,
             bounds: main.policy.caller_bounds,
-            connections: UnpoisonedMutex::default(),
+            connections: Mutex::default(),
             process_slots: is_process.then(|| Arc::clone(&main.process_slots)),
-            spare: UnpoisonedMutex::default(),
+            spare: Mutex::default(),
             spare_taken: Notify::new(),
             start_limiter: StartRateLimiter::new(burst, interval),
             slot_freed: Arc::default(),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,6 @@ pub(crate) use crate::lifecycle::readiness::wait_until_ready;
 use crate::lifecycle::resubscribe::resubscribe_all;
 use crate::lifecycle::subscription_streams::ResourceSubscriptions;
 use crate::policy::{BackendPolicy, ProcessPolicy};
-use crate::sync::UnpoisonedMutex;
 use crate::transport::startup_activity::StartupActivity;
 
 /// The first and the longest delay between attempts to connect.
@@ -68,10 +68,10 @@ pub(crate) struct SupervisedConnection {
     pub(crate) processes: ProcessPolicy,
     pub(crate) event_sender: Arc<EventSender>,
     pub(crate) phase: watch::Sender<Phase>,
-    pub(crate) record: UnpoisonedMutex<StatusRecord>,
+    pub(crate) record: Mutex<StatusRecord>,
     pub(crate) subscriptions: watch::Sender<ResourceSubscriptions>,
     pub(crate) stop: CancellationToken,
-    pub(crate) grace: Arc<UnpoisonedMutex<Duration>>,
+    pub(crate) grace: Arc<Mutex<Duration>>,
     pub(crate) tasks: TaskTracker,
     /// The credential of the requests, if they carry any.
     pub(crate) request_credentials: Option<Arc<RequestCredentials>>,
@@ -115,10 +115,10 @@ impl SupervisedConnection {
             client_info,
             processes,
             phase: watch::Sender::new(Phase::Connecting),
-            record: UnpoisonedMutex::default(),
+            record: Mutex::default(),
             subscriptions: watch::Sender::new(Arc::new(BTreeSet::new())),
             stop: CancellationToken::new(),
-            grace: Arc::new(UnpoisonedMutex::new(DEFAULT_GRACE)),
+            grace: Arc::new(Mutex::new(DEFAULT_GRACE)),
             tasks,
             request_credentials,
             caller_scope: None,
@@ -149,7 +149,7 @@ impl SupervisedConnection {
             client_info: self.client_info.clone(),
             processes: self.processes.clone(),
             phase: watch::Sender::new(Phase::Connecting),
-            record: UnpoisonedMutex::default(),
+            record: Mutex::default(),
             subscriptions: watch::Sender::new(Arc::new(BTreeSet::new())),
             stop: self.stop.child_token(),
             grace: Arc::clone(&self.grace),

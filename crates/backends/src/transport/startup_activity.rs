@@ -6,19 +6,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::{StartupProgress, escape_controls};
-
-use crate::sync::UnpoisonedMutex;
 
 /// Maximum number of characters shown of the last line.
 const LINE_CHARS_MAX: usize = 160;
 
 /// The startup activity of one backend, while a start is in progress.
 #[derive(Debug, Default)]
-pub(crate) struct StartupActivity(UnpoisonedMutex<Option<StartState>>);
+pub(crate) struct StartupActivity(Mutex<Option<StartState>>);
 
 /// The start in progress.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -18,7 +19,6 @@ use crate::connection::event_sender::EventSender;
 use crate::connection::pending_requests::PendingRequests;
 use crate::failure::{Failure, FailureClass};
 use crate::policy::RESPONSE_BYTES_MAX;
-use crate::sync::UnpoisonedMutex;
 use crate::transport::duplex::{DuplexLink, MessageSink, OutgoingMessage};
 use crate::transport::line_reader::{Line, LineReader};
 use crate::transport::read_throttle::ReadThrottle;
@@ -57,7 +57,7 @@ pub(crate) struct StdioContext {
     /// Time-out of one write.
     pub(crate) write_timeout: Duration,
     /// How long the backend may take to end once its input is closed.
-    pub(crate) grace: Arc<UnpoisonedMutex<Duration>>,
+    pub(crate) grace: Arc<Mutex<Duration>>,
 }
 
 impl StdioContext {
@@ -76,7 +76,7 @@ impl StdioContext {
             closed: CancellationToken::new(),
             tasks: tasks.clone(),
             write_timeout,
-            grace: Arc::new(UnpoisonedMutex::new(LOST_CONNECTION_GRACE)),
+            grace: Arc::new(Mutex::new(LOST_CONNECTION_GRACE)),
         }
     }
 

@@ -4,11 +4,12 @@
 //! time-out is due earlier.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
+use parking_lot::Mutex;
 
 /// The shared Tokio timer; `None` until a time-out is polled for the first time.
 type SharedSleep = Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>;
@@ -49,7 +50,7 @@ impl Future for HeadTimeout {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let due = tokio::time::Instant::from_std(self.deadline);
-        let mut shared_sleep = self.shared_sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared_sleep = self.shared_sleep.lock();
         let shared_sleep = shared_sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         if shared_sleep.deadline() > due {
             shared_sleep.as_mut().reset(due);

@@ -3,9 +3,9 @@
 //! with sessions, some sent messages are kept too, so that a client that lost its connection can resume.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// How many unread messages the buffer may hold before it drops lossy ones.
@@ -71,7 +71,7 @@ impl EventBuffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, BufferInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Adds a message that may be dropped. Returns false if it was dropped.

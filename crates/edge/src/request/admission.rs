@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use vmcp_domain::{Caller, accounting_address};
 
 /// The number of counters in each row of the sketch.
@@ -146,7 +147,7 @@ impl AddressLimiter {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Acquires one connection; `None` if the address has the maximum number.

@@ -3,8 +3,9 @@
 //! for each list and resource.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use vmcp_domain::{
     Caller, Change, ChangeAudience, ChangeListener, ClientKey, GatewayInfo, ResourceUri, SubscriptionGuard,
@@ -95,15 +96,15 @@ impl ChangeDispatcher {
     }
 
     fn watched_resources(&self) -> MutexGuard<'_, WatchedResources> {
-        self.watched_resources.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watched_resources.lock()
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<User, Vec<Weak<PendingChanges>>>> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock()
     }
 
     fn clients(&self) -> MutexGuard<'_, HashMap<ClientKey, Weak<PendingChanges>>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients.lock()
     }
 
     fn pending_changes_of(&self, user: &User) -> Vec<Arc<PendingChanges>> {
@@ -182,7 +183,7 @@ impl PendingChanges {
     }
 
     fn state(&self) -> MutexGuard<'_, PendingState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Whether the client watches a resource.

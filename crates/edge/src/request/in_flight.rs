@@ -2,9 +2,10 @@
 //! unanswered questions to one client, so that an answer reaches the call that waits for it. Each client has
 //! its own tables, so it cannot address requests of another client.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::{AbortHandle, AbortRegistration};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use vmcp_json::Json;
 use vmcp_wire::jsonrpc::{Id, RpcError};
@@ -24,7 +25,7 @@ struct InFlightState {
 
 impl InFlightRequests {
     fn lock(&self) -> MutexGuard<'_, InFlightState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Registers a request. It is in flight until the returned guard is dropped.
@@ -91,7 +92,7 @@ struct PendingQuestionsState {
 
 impl PendingQuestions {
     fn lock(&self) -> MutexGuard<'_, PendingQuestionsState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Registers a question. Returns its identifier and the receiver of its answer; `None` if there are

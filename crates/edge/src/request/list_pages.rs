@@ -2,9 +2,10 @@
 //! from the cache until it is evicted. The gateway decides what a list contains.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use vmcp_domain::{Error, ProtocolVersion};
 use vmcp_json::Json;
 use vmcp_wire::cursor;
@@ -92,7 +93,7 @@ impl ListPages {
     }
 
     fn get(&self, key: &PageKey) -> Option<Bytes> {
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.0.lock();
         cache.clock += 1;
         let now = cache.clock;
         let cached = cache.pages.iter_mut().find(|cached| cached.key == *key)?;
@@ -104,7 +105,7 @@ impl ListPages {
         if page.len() > CACHED_PAGE_BYTES_MAX / 4 {
             return;
         }
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.0.lock();
         if cache.pages.iter().any(|cached| cached.key == key) {
             return;
         }
@@ -154,7 +155,7 @@ mod tests {
         assert_eq!(gone.strong_count(), 0, "the pages hold the list");
         let second = list("second");
         page(&pages, &second);
-        let cache = pages.0.lock().unwrap();
+        let cache = pages.0.lock();
         assert_eq!(cache.pages.len(), 1);
         assert_eq!(cache.bytes, cache.pages[0].page.len());
     }

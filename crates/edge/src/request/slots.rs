@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use vmcp_domain::Caller;
 use vmcp_wire::server::Refusal;
 
@@ -74,7 +75,7 @@ struct StreamCounts {
 
 impl StreamSlots {
     fn lock(&self) -> MutexGuard<'_, StreamCounts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Acquires the slot of one more stream, to be held while the stream is open.

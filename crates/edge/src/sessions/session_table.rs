@@ -2,10 +2,11 @@
 //! the caller that opened it, and its identifier cannot be guessed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::Instant;
 use vmcp_domain::Caller;
 use vmcp_wire::server::Refusal;
@@ -98,11 +99,11 @@ impl SessionTable {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<u128, Arc<Session>>> {
-        self.sessions.read().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<u128, Arc<Session>>> {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.write()
     }
 
     /// A session outside the table, for a stdio client.
@@ -185,7 +186,7 @@ impl SessionTable {
         sessions: &mut HashMap<u128, Arc<Session>>,
     ) -> Vec<Arc<Session>> {
         let now = ms_since(self.epoch);
-        let mut search_after = self.caller_search_after_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut search_after = self.caller_search_after_ms.lock();
         if search_after.get(&owner).is_some_and(|after| now < *after) {
             return Vec::new();
         }

@@ -3,10 +3,11 @@
 //! rounds.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use ring::digest::{Context, SHA256};
 use tokio::task::AbortHandle;
 use vmcp_domain::Caller;
@@ -100,7 +101,7 @@ impl PendingCalls {
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<[u8; 16], Arc<PendingCall>>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.lock()
     }
 
     /// Adds a pending call and lets `start` spawn its task. `None` if a limit is reached or the system has no

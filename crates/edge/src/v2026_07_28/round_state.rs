@@ -1,8 +1,7 @@
 //! The state of one call over its rounds in 2026-07-28: the open questions, the output of the current round,
 //! and the outcome of the call. `rounds` decides when a round ends and which request starts the next one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use vmcp_domain::{AskError, Question};
 use vmcp_json::{Json, Members};
@@ -69,7 +68,7 @@ impl RoundState {
     }
 
     fn state(&self) -> MutexGuard<'_, RoundInner> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The output of the current round.

@@ -1,9 +1,8 @@
 //! The names that any catalogue has listed since the start, for the labels of metrics. A name that a client
 //! invents is not among them. The number of names is bounded, so that the number of label values is too.
 
-use std::sync::{PoisonError, RwLock};
-
 use ahash::AHashSet;
+use parking_lot::RwLock;
 
 use crate::catalogue::Catalogue;
 
@@ -35,7 +34,7 @@ impl ListedNames {
 
     /// True when some catalogue has listed this name and it was added.
     pub(crate) fn contains(&self, kind: NameKind, name: &str) -> bool {
-        self.names_of(kind).read().unwrap_or_else(PoisonError::into_inner).contains(name)
+        self.names_of(kind).read().contains(name)
     }
 
     fn names_of(&self, kind: NameKind) -> &RwLock<AHashSet<Box<str>>> {
@@ -51,12 +50,12 @@ impl ListedNames {
         let known = self.names_of(kind);
         // Usually no name is new. The read lock is then enough, so concurrent readers do not wait.
         let new: Vec<Box<str>> = {
-            let known = known.read().unwrap_or_else(PoisonError::into_inner);
+            let known = known.read();
             let room = NAMES_MAX.saturating_sub(known.len());
             names.filter(|name| !known.contains(*name)).take(room).map(Box::from).collect()
         };
         if !new.is_empty() {
-            known.write().unwrap_or_else(PoisonError::into_inner).extend(new);
+            known.write().extend(new);
         }
     }
 }

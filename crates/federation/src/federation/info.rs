@@ -1,7 +1,7 @@
 //! Implements `GatewayInfo` for the federation: its overview, change listeners and subscriptions to
 //! resources.
 
-use std::sync::{PoisonError, Weak};
+use std::sync::Weak;
 
 use vmcp_domain::{
     CallContext, Caller, ChangeListener, Error, GatewayFuture, GatewayInfo, Overview, ResourceUri,
@@ -16,7 +16,7 @@ impl GatewayInfo for Federation {
     }
 
     fn add_listener(&self, listener: Weak<dyn ChangeListener>) {
-        self.state.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+        self.state.listeners.lock().push(listener);
     }
 
     fn can_subscribe(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {

@@ -7,8 +7,8 @@
 //! whose own process fails therefore does not open the circuit for other callers.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use vmcp_domain::{BackendId, CallerScope, Error, IsolationScope};
 use vmcp_timing::{Circuit, CircuitPermit, CircuitPolicy, CircuitState};
@@ -186,7 +186,7 @@ impl CircuitBreaker {
     }
 
     fn circuits(&self) -> MutexGuard<'_, Circuits> {
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+        self.circuits.lock()
     }
 
     fn record(&self, call: (IsolationScope, Permits), failed: Option<bool>, now: Instant) {

@@ -4,9 +4,10 @@
 //! connection has ended.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{sleep, timeout};
 use vmcp_domain::{
     BackendEvent, CallContext, CallerScope, Change, ChangeAudience, Inventory, IsolationScope, ResourceUri,
@@ -54,7 +55,7 @@ impl CallerLists {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<CallerListKey, CallerList>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// The listings of this caller that differ from the shared ones, each with the index of its backend.
@@ -223,7 +224,7 @@ async fn fetch_once(shared: &Arc<FederationState>, key: CallerListKey) {
         return;
     };
     let is_shared = {
-        let parts = shared.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = shared.listings.lock();
         let part = parts.get(index).and_then(Option::as_ref);
         part.is_some_and(|part| *part.inventory == inventory)
     };

@@ -9,8 +9,9 @@
 mod view;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use vmcp_domain::{
     BackendEvent, BackendId, CallContext, Caller, CallerScope, Error, Identity, Inventory, IsolationScope,
@@ -85,7 +86,7 @@ struct BuiltCatalogue {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl CallerViews {

@@ -1,8 +1,9 @@
 //! The demo's two MCP servers: `notes` keeps notes in memory, `glossary` explains words of the protocol. Both
 //! have a tool `search`, so that the demo has a name conflict to resolve.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use vmcp_domain::{
     CallContext, CallTool, Caller, ChangeListener, Complete, CompletionReference, Error, Gateway,
@@ -67,7 +68,7 @@ pub(crate) fn by_name(name: &str) -> Option<BuiltIn> {
 pub(crate) fn notes() -> BuiltIn {
     let stored: Mutex<Vec<String>> = Mutex::new(Vec::new());
     server(NOTES_TOOLS, "Notes live as long as the demo.", move |tool, arguments| {
-        let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stored = stored.lock();
         match tool {
             // Bounded, like everything that a client can make grow.
             "add_note" if stored.len() >= 1000 => Some(tool_result::failure("1000 notes are stored already")),

@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -83,7 +84,7 @@ impl<S: Subscriber> Layer<S> for Sampler {
 
 impl CallsiteBudgets {
     fn admit(&self, statement: &Identifier, now: Instant) -> bool {
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statements = self.0.lock();
         let budget = statements.entry(statement.clone()).or_insert_with(|| LineBudget {
             tokens: BURST,
             refilled_at: now,
@@ -101,7 +102,7 @@ impl CallsiteBudgets {
     }
 
     fn count_dropped(&self, statement: &Identifier, message: String) {
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statements = self.0.lock();
         if let Some(budget) = statements.get_mut(statement) {
             budget.unreported += 1;
             budget.message = message;
@@ -118,7 +119,7 @@ impl CallsiteBudgets {
     /// Returns and resets the counts since the last report: the last message of each statement, and the
     /// number of lines.
     fn take_dropped(&self) -> Vec<(String, u64)> {
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statements = self.0.lock();
         let untold = statements.values_mut().filter(|budget| budget.unreported > 0);
         untold
             .map(|budget| (std::mem::take(&mut budget.message), std::mem::take(&mut budget.unreported)))

@@ -8,11 +8,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
-
-use crate::sync::UnpoisonedMutex;
 
 /// Maximum number of idle connections of one thread.
 const IDLE_PER_THREAD_MAX: usize = 256;
@@ -81,7 +80,7 @@ impl Http1Connection {
 /// The idle connections of one origin.
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: UnpoisonedMutex<Idle>,
+    idle: Mutex<Idle>,
     idle_timeout: Duration,
     weak_self: Weak<Self>,
 }
@@ -117,7 +116,7 @@ fn thread_index() -> usize {
 
 impl Pool {
     pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self { idle: UnpoisonedMutex::default(), idle_timeout, weak_self: own.clone() })
+        Arc::new_cyclic(|own| Self { idle: Mutex::default(), idle_timeout, weak_self: own.clone() })
     }
 
     /// Takes an idle connection that appears to be open.

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use vmcp_domain::CallerScope;
 
@@ -18,7 +19,6 @@ use crate::failure::Failure;
 use crate::http::request_credentials::{AuthenticatedCaller, RequestCredentials};
 use crate::lifecycle::per_caller::process_slots::ProcessSlot;
 use crate::lifecycle::supervisor::{self, SupervisedConnection};
-use crate::sync::UnpoisonedMutex;
 
 /// How often a caller that waits for a slot tries again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -138,7 +138,7 @@ impl CallerConnections {
         let usage = Arc::new(ConnectionUsage {
             in_use: AtomicU32::new(0),
             slot_freed: Arc::clone(&self.slot_freed),
-            released_at: UnpoisonedMutex::new(Instant::now()),
+            released_at: Mutex::new(Instant::now()),
         });
         let mut connection = CallerConnection { supervised, scope, owner: owner.clone(), usage };
         let acquired = connection.acquire();

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::CallerConnections;
-use crate::sync::UnpoisonedMutex;
 
 /// The slots, which the backends of one gateway share.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub(crate) struct ProcessSlots {
     count_max: usize,
     used: AtomicUsize,
     /// The tables of the backends from which idle processes may be evicted.
-    backends: UnpoisonedMutex<Vec<Weak<CallerConnections>>>,
+    backends: Mutex<Vec<Weak<CallerConnections>>>,
 }
 
 /// The slot of one process, held until the process has ended.

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use crate::sync::UnpoisonedMutex;
 
 /// A token bucket of starts.
 #[derive(Debug)]
@@ -13,13 +12,13 @@ pub(super) struct StartRateLimiter {
     burst: u32,
     interval: Duration,
     /// When the bucket is full if nothing more is taken.
-    full_at: UnpoisonedMutex<Instant>,
+    full_at: Mutex<Instant>,
 }
 
 impl StartRateLimiter {
     /// Creates a bucket with `burst` tokens; one more is added each `interval`.
     pub(super) fn new(burst: u32, interval: Duration) -> Self {
-        Self { burst, interval, full_at: UnpoisonedMutex::new(Instant::now()) }
+        Self { burst, interval, full_at: Mutex::new(Instant::now()) }
     }
 
     /// Takes one token.

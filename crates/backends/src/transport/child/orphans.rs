@@ -4,9 +4,9 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::process::Child;
 
 /// How often ended orphans are reaped.
@@ -16,7 +16,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(30);
 static TRACKED: Mutex<Option<HashSet<u32>>> = Mutex::new(None);
 
 fn tracked() -> MutexGuard<'static, Option<HashSet<u32>>> {
-    TRACKED.lock().unwrap_or_else(PoisonError::into_inner)
+    TRACKED.lock()
 }
 
 /// Runs `start` and records the process as one that is waited for.

@@ -4,9 +4,9 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -34,7 +34,7 @@ pub(super) async fn spawn(command: Command) -> io::Result<Child> {
 
 fn request_sender() -> io::Result<Sender<SpawnRequest>> {
     static SENDER: Mutex<Option<Sender<SpawnRequest>>> = Mutex::new(None);
-    let mut started = SENDER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut started = SENDER.lock();
     if let Some(sender) = &*started {
         return Ok(sender.clone());
     }

@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Answers up to this size, in bytes, fit into the initial window of a stream and are not tracked.
@@ -84,13 +85,13 @@ impl StallGuard {
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Weak<TrackedAnswer>>> {
-        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tracked.lock()
     }
 }
 
 impl TrackedAnswer {
     fn remaining(&self) -> MutexGuard<'_, Option<VecDeque<Bytes>>> {
-        self.remaining.lock().unwrap_or_else(PoisonError::into_inner)
+        self.remaining.lock()
     }
 
     /// The next piece, of at most [`FRAME_BYTES`] bytes; `None` at the end.

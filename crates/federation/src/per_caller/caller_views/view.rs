@@ -1,8 +1,9 @@
 //! One view: the listings of each backend for the callers of the view, their periodic refresh, and the
 //! catalogue built from them.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use vmcp_domain::{
