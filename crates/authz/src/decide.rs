@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use serde_json::Value;
+use vmcp_domain::Caller;
 use vmcp_json::{Json, fold_case};
 
 use crate::index::{Leaf, PolicyNumber};
@@ -68,6 +69,18 @@ struct Item {
 }
 
 impl AuthzPolicy {
+    /// Whether `caller` is allowed. Pure: the same input gives the same decision.
+    #[must_use]
+    pub fn decide(&self, caller: &Caller, access: &AccessRequest<'_>) -> Decision {
+        self.decide_for(&self.resolve_principal(caller), access)
+    }
+
+    /// Resolves once what the policies can read of a caller, for use in several decisions.
+    #[must_use]
+    pub fn resolve_principal(&self, caller: &Caller) -> Principal {
+        Principal::new(self, caller)
+    }
+
     fn item(&self, access: &AccessRequest<'_>) -> Item {
         let uid = self.types.item(access.action(), access.name());
         let mut above: Vec<EntityUid> =

@@ -7,17 +7,14 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cedar_policy::{Authorizer, Entity, EntityUid, RestrictedExpression};
-use vmcp_domain::Caller;
 
 use crate::aliases::UriAliases;
-use crate::decide::Decision;
 use crate::entity_store::EntityStore;
 use crate::index::{self, Index};
 use crate::lint::{self, LintInput};
-use crate::names::{AccessRequest, Action, DEFAULT_GROUP_TYPE, EntityTypes};
+use crate::names::{Action, DEFAULT_GROUP_TYPE, EntityTypes};
 use crate::parse::{ParsedPolicy, PolicyRecord, read_policies};
 use crate::policy_reads::{PolicyReads, ReferencedNames};
-use crate::principal::Principal;
 use crate::problem::AuthzProblem;
 
 /// The authorization settings as the operator wrote them.
@@ -163,18 +160,6 @@ impl AuthzPolicy {
     #[must_use]
     pub fn warnings(&self) -> &[AuthzProblem] {
         &self.warnings
-    }
-
-    /// Whether `caller` is allowed. Pure: the same input gives the same decision.
-    #[must_use]
-    pub fn decide(&self, caller: &Caller, access: &AccessRequest<'_>) -> Decision {
-        self.decide_for(&self.resolve_principal(caller), access)
-    }
-
-    /// Resolves once what the policies can read of a caller, for use in several decisions.
-    #[must_use]
-    pub fn resolve_principal(&self, caller: &Caller) -> Principal {
-        Principal::new(self, caller)
     }
 }
 

@@ -8,6 +8,7 @@ mod convert;
 mod duration;
 mod expand;
 mod file;
+mod imported_config;
 mod load;
 mod manifest;
 mod mcp_json;
@@ -21,6 +22,7 @@ mod tree;
 pub use convert::default_optimizer;
 pub use duration::{DurationError, parse as parse_duration};
 pub use expand::EnvLookup;
+pub use imported_config::ImportedConfig;
 pub use load::{load_file, load_text};
 pub use mcp_json::load_mcp_json;
 pub use report::{Problem, Report};
@@ -30,7 +32,7 @@ pub use settings::{
     RedisTarget, Settings,
 };
 pub use show::{effective_json, effective_yaml};
-pub use starter::{ImportedConfig, starter, starter_from};
+pub use starter::{starter, starter_from};
 
 #[cfg(test)]
 mod tests;

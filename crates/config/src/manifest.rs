@@ -14,11 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::convert::remove_unsupported;
+use super::imported_config::ImportedConfig;
 use super::load::load_text;
 use super::report::{Problem, Report};
 use super::settings::Overrides;
 use super::show::to_yaml;
-use super::starter::ImportedConfig;
 use kinds::{KeyRef, VirtualMcpServer};
 use objects::{Object, Objects, UnknownKeys};
 

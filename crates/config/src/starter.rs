@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::file::Backend;
+use super::imported_config::ImportedConfig;
 use super::load::read_file;
 use super::manifest;
 use super::mcp_json::{Servers, parse};
@@ -71,16 +72,6 @@ backends: []
 /// A commented config without servers.
 pub fn starter() -> String {
     format!("{HEADER}{EXAMPLES}")
-}
-
-/// A config that was made from another file.
-pub struct ImportedConfig {
-    /// The text of the config.
-    pub text: String,
-    /// What could not be carried over, and what has to be done by hand.
-    pub remarks: Vec<Problem>,
-    /// The problems that have to be solved by hand before the config can be served.
-    pub blocking_problems: Vec<Problem>,
 }
 
 /// A config with the content of the file at `path`: the servers of an `mcpServers` file, or of a Kubernetes

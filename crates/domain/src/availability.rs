@@ -2,7 +2,7 @@
 //! binding: the call itself is decided when it is made.
 
 use crate::context::CallContext;
-use crate::gateway::BoxFuture;
+use crate::future::BoxFuture;
 use crate::item::Tool;
 use crate::limit::RateLimit;
 

@@ -6,7 +6,7 @@ use std::fmt;
 use vmcp_json::{Json, Members};
 
 use crate::client_key::ClientKey;
-use crate::gateway::BoxFuture;
+use crate::future::BoxFuture;
 
 /// The severity of a log message, least severe first (RFC 5424, which the specification's logging section
 /// uses).

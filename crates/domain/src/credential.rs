@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::caller::Caller;
-use crate::gateway::BoxFuture;
+use crate::future::BoxFuture;
 use crate::secret::Secret;
 
 /// Authenticates callers by the credential that they present.

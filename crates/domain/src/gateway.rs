@@ -2,18 +2,15 @@
 //! which edges use to introduce the gateway and to follow changes.
 
 use std::any::Any;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::context::CallContext;
 use crate::error::Error;
+use crate::future::BoxFuture;
 use crate::item::{PromptList, ResourceList, TemplateList, ToolList};
 use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply, TaskRequest};
 use crate::scope::ChangeAudience;
 
-/// A boxed future that is `Send`.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The future that every method of [`Gateway`] and [`Backend`](crate::Backend) returns.
 pub type GatewayFuture<'a, T> = BoxFuture<'a, Result<T, Error>>;
 /// A shared stack of layers, or any part of it.

@@ -16,6 +16,7 @@ mod context;
 mod credential;
 mod derived_cache;
 mod error;
+mod future;
 mod gateway;
 mod item;
 mod limit;
@@ -23,6 +24,7 @@ mod message;
 mod name;
 mod name_pattern;
 mod reservation;
+mod reserve_budget;
 mod scope;
 mod secret;
 mod text;
@@ -48,9 +50,10 @@ pub use credential::{
     Authentication, Authenticator, Challenge, InvalidTokenReason, ProtectedResource, Unauthorized,
 };
 pub use error::{Cause, Error, RelayedError};
+pub use future::BoxFuture;
 pub use gateway::{
-    BoxFuture, Change, ChangeListener, Gateway, GatewayExt, GatewayFuture, GatewayInfo, Overview,
-    SharedGateway, SubscriptionGuard,
+    Change, ChangeListener, Gateway, GatewayExt, GatewayFuture, GatewayInfo, Overview, SharedGateway,
+    SubscriptionGuard,
 };
 pub use item::{
     HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, RoutingTarget, TemplateList,
@@ -63,7 +66,8 @@ pub use message::{
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
 pub use name_pattern::NamePattern;
-pub use reservation::{Reservation, ReserveBudget};
+pub use reservation::Reservation;
+pub use reserve_budget::ReserveBudget;
 pub use scope::{CallerScope, ChangeAudience, IsolationScope};
 pub use secret::Secret;
 pub use text::{escape_controls, is_control, is_usable_name};

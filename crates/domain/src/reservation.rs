@@ -5,10 +5,6 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::context::CallContext;
-use crate::gateway::GatewayFuture;
-use crate::message::CallTool;
-
 /// Budget that was charged in advance. It travels in the context of the calls that spend it. The unspent
 /// remainder is refunded when the last clone is dropped.
 #[derive(Clone)]
@@ -31,18 +27,4 @@ impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reservation")
     }
-}
-
-/// Reserves budget in advance.
-pub trait ReserveBudget: Send + Sync {
-    /// Reserves the budget of all these calls in one decision. Calls of the same tools at the same price
-    /// spend it, in any order, when they carry it in [`CallContext::reservation`]. Other calls are charged as
-    /// usual. Limits on in-flight calls are not reserved.
-    ///
-    /// # Errors
-    /// [`crate::Error::RateLimited`] when the budget does not suffice for all calls, with the time until it
-    /// can. [`crate::Error::UnknownTool`] for a tool that does not exist. [`crate::Error::InvalidRequest`]
-    /// for more calls or limits than one reservation may have, and [`crate::Error::LimitsUnavailable`] when
-    /// the shared store does not answer. Nothing is charged then.
-    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> GatewayFuture<'a, Reservation>;
 }

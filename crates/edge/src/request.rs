@@ -8,5 +8,6 @@ pub(crate) mod client_port;
 pub(crate) mod dispatch;
 pub(crate) mod in_flight;
 pub(crate) mod list_pages;
+pub(crate) mod memory_permit;
 pub(crate) mod param_headers;
 pub(crate) mod slots;

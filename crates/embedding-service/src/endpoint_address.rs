@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
-use crate::policy::PolicyError;
+use crate::policy_error::PolicyError;
 
 /// A base address without user, password and fragment. Its path has no trailing slash.
 #[derive(Clone, PartialEq, Eq)]

@@ -12,11 +12,13 @@ mod endpoint_address;
 mod failure;
 mod openai;
 mod policy;
+mod policy_error;
 mod protocol;
 mod retry;
 mod service;
 mod tei;
 mod vectors;
 
-pub use policy::{PolicyError, Provider, Secret, ServicePolicy};
+pub use policy::{Provider, Secret, ServicePolicy};
+pub use policy_error::PolicyError;
 pub use service::{Service, StartError};

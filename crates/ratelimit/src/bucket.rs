@@ -6,4 +6,5 @@ pub(crate) mod low_bucket;
 pub(crate) mod memory_store;
 pub(crate) mod rate;
 pub(crate) mod saved_levels;
+pub(crate) mod user_key;
 pub(crate) mod user_table;

@@ -20,7 +20,7 @@ pub use crate::bucket::decide::{BucketRefusal, BucketSnapshot, Charges, Wait};
 pub use crate::bucket::memory_store::{AdmitOutcome, MemoryStore, Receipt};
 pub use crate::bucket::rate::{BucketState, Level, Payment, Rate, RateError};
 pub use crate::bucket::saved_levels::{SavedLevels, SavedLevelsError};
-pub use crate::bucket::user_table::UserKey;
+pub use crate::bucket::user_key::UserKey;
 pub use crate::limiter::inspect::top_callers::TopCaller;
 pub use crate::limiter::observer::{DecisionEvent, NoObserver, Observer, WaitOutcome};
 pub use crate::plan::policy;

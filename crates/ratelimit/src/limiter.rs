@@ -23,7 +23,7 @@ use vmcp_timing::{Clock, Micros};
 use crate::bucket::low_bucket::LowBucket;
 use crate::bucket::memory_store::{AdmitOutcome, MemoryStore, Receipt};
 use crate::bucket::saved_levels::{SavedLevels, Secrets, fresh_secrets, hashers};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::limiter::admission::fallback_admission::FallbackCharge;
 use crate::limiter::admission::refusal::rate_limited_error;
 use crate::limiter::admission::settlement::PendingSettlements;

@@ -23,7 +23,7 @@ use vmcp_timing::{Clock, Micros};
 use crate::bucket::calendar::{Calendar, Period};
 use crate::bucket::decide::BucketSnapshot;
 use crate::bucket::rate::{BucketState, Rate};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::policy::{Method, Mode};
 pub use crate::plan::variation::{
     BucketValue, BucketValues, OverriddenLimit, RequiredValue, Variation, VariationInputs,

@@ -21,7 +21,7 @@ use vmcp_timing::{Clock, Micros};
 use crate::bucket::decide::BucketSnapshot;
 use crate::bucket::memory_store::MemoryStore;
 use crate::bucket::rate::{Level, Rate};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::Plan;
 use crate::plan::policy::{Mode, WaitBounds};
 use crate::queue::fair_queue::Ticket;

@@ -8,6 +8,7 @@ pub(crate) mod param_headers;
 pub(crate) mod protocol;
 mod refusal;
 mod request;
+mod request_error;
 mod result;
 
 pub use crate::server::input_required::{
@@ -17,7 +18,8 @@ pub use crate::server::notification::{ClientNotification, read_notification};
 pub use crate::server::param_headers::{ParamHeader, check_param_headers, find_param_headers};
 pub use crate::server::protocol::{ProtocolFamily, detect_protocol, meta_version};
 pub use refusal::Refusal;
-pub use request::{ClientRequest, Initialize, ListenFilter, RequestError, RequestMeta, read_request};
+pub use request::{ClientRequest, Initialize, ListenFilter, RequestMeta, read_request};
+pub use request_error::RequestError;
 pub use result::{
     Cacheability, LARGE_VALUE_BYTES, ListKind, ResultWriter, start_message, supported_versions, write_message,
 };

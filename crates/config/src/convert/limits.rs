@@ -13,6 +13,7 @@ mod rules;
 mod slots;
 mod values;
 mod waiting;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;

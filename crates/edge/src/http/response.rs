@@ -8,7 +8,7 @@ use vmcp_wire::jsonrpc::{self, Id, RpcError};
 use vmcp_wire::server::Refusal;
 
 use crate::http::body::{EventBytes, ResponseBody};
-use crate::request::answer_memory::{MemoryPermit, attach_permit};
+use crate::request::memory_permit::{MemoryPermit, attach_permit};
 
 /// One JSON-RPC message. It has several pieces, so that a list page shared by many clients is not copied for
 /// each. The memory permit is present once the message counts towards the answer memory.

@@ -4,59 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use vmcp_wire::code;
 use vmcp_wire::jsonrpc::{Id, RpcError};
 
 use crate::http::response::Answer;
-use crate::request::admission::{CallerCountSketch, CallerHash, CallerPermit};
+use crate::request::admission::{CallerCountSketch, CallerHash};
+use crate::request::memory_permit::{AnswerMemory, MemoryPermit};
 
 /// Answers up to this size, in bytes, do not count.
 pub(crate) const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
 /// The unit in which bytes are counted for a caller. A caller's counter has 32 bits.
 const UNIT_BYTES: usize = 1 << 10;
-
-/// The memory that is available for unread answers.
-#[derive(Debug)]
-pub(crate) struct AnswerMemory {
-    bytes_left: AtomicUsize,
-    callers: Arc<CallerCountSketch>,
-}
-
-/// The memory of one answer, released when the last piece of the answer is sent or dropped.
-#[derive(Debug)]
-pub(crate) struct MemoryPermit {
-    memory: Arc<AnswerMemory>,
-    bytes: usize,
-    _caller_permit: CallerPermit,
-}
-
-impl Drop for MemoryPermit {
-    fn drop(&mut self) {
-        self.memory.bytes_left.fetch_add(self.bytes, Ordering::AcqRel);
-    }
-}
-
-/// A piece of an answer that holds the answer's permit.
-struct PermittedBytes {
-    bytes: Bytes,
-    _permit: Arc<MemoryPermit>,
-}
-
-/// Makes `bytes` hold the permit of its answer.
-pub(crate) fn attach_permit(bytes: Bytes, permit: &Arc<MemoryPermit>) -> Bytes {
-    if bytes.is_empty() {
-        bytes
-    } else {
-        Bytes::from_owner(PermittedBytes { bytes, _permit: Arc::clone(permit) })
-    }
-}
-
-impl AsRef<[u8]> for PermittedBytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
 
 impl AnswerMemory {
     /// Allows `bytes_max` bytes for all callers together and `per_caller_max` bytes for one caller.
@@ -96,7 +54,7 @@ impl AnswerMemory {
         let caller_permit = self.callers.acquire(caller, units)?;
         let take = |left: usize| left.checked_sub(bytes);
         self.bytes_left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
-        Some(MemoryPermit { memory: Arc::clone(self), bytes, _caller_permit: caller_permit })
+        Some(MemoryPermit { memory: Arc::clone(self), bytes, caller_permit })
     }
 }
 
@@ -104,6 +62,7 @@ impl AnswerMemory {
 mod tests {
     use std::net::IpAddr;
 
+    use bytes::Bytes;
     use vmcp_domain::Caller;
 
     use super::*;

@@ -1,7 +1,6 @@
 //! The inputs of a matrix, quantised to 8 bits: 32 inputs of a token share one scale.
 
-use super::multiply::TILE;
-use super::shape::GROUP;
+use super::shape::{GROUP, TILE};
 use crate::minilm::math::ROUNDING;
 
 /// The inputs of a matrix for several tokens, ordered by tiles. A tile contains the first groups of all its

@@ -12,8 +12,9 @@ use std::arch::x86_64::{
 use bytemuck::must_cast;
 
 use super::activations::Group;
-use super::multiply::{Sums, TILE, UnpackedGroup};
+use super::multiply::{Sums, UnpackedGroup};
 use super::shape::LANES;
+use super::shape::TILE;
 
 // Do not use closures in these functions. A library function that takes a closure is not compiled for AVX2,
 // so it would be called for each step instead of being inlined.

@@ -6,11 +6,8 @@
 
 use super::activations::{Activations, Group};
 use super::asset::{BLOCK_BYTES, Matrix};
-use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES};
+use super::shape::{FEED_FORWARD_WIDTH, GROUP, LANES, TILE};
 use crate::piece_vectors::bf16_to_f32;
-
-/// Tokens of a tile: as many as the AVX2 registers can hold sums for.
-pub(super) const TILE: usize = 4;
 
 /// One group of 32 inputs of a panel: for every four inputs, 4 bytes of output 0, of output 1, and so on. A
 /// word holds eight bytes, the first in the lowest byte.

@@ -17,3 +17,6 @@ pub(super) const FEED_FORWARD_WIDTH: usize = 4 * WIDTH;
 pub(super) const PIECES_MAX: usize = 256;
 /// The outputs of a panel, computed side by side.
 pub(super) const LANES: usize = 8;
+
+/// Tokens of a tile: as many as the AVX2 registers can hold sums for.
+pub(super) const TILE: usize = 4;

@@ -19,7 +19,8 @@ use crate::bucket::decide::{BucketRefusal, BucketSnapshot, Charges, bucket_refus
 use crate::bucket::low_bucket::LowBucket;
 use crate::bucket::memory_store::user_entries::{ShardedUserTable, UserEntries};
 use crate::bucket::rate::BucketState;
-use crate::bucket::user_table::{UserKey, UserRecord};
+use crate::bucket::user_key::UserKey;
+use crate::bucket::user_table::UserRecord;
 use crate::plan::policy::Mode;
 use crate::plan::{BucketId, LevelStorage, Plan, PlannedBucket, Planner};
 pub(crate) use receipt::signed_units;

@@ -13,7 +13,7 @@ use vmcp_timing::Micros;
 
 use crate::bucket::rate::Rate;
 use crate::bucket::saved_levels::codec::{Reader, Writer};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 
 /// The first bytes of saved levels. The number changes with the format.
 const MAGIC: &[u8; 16] = b"vmcp levels 1\r\n\0";

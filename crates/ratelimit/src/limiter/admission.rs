@@ -16,10 +16,10 @@ use vmcp_timing::Micros;
 
 use super::{LimitedUser, Limiter, Permit, ToolPlan, levels_or_full};
 use crate::bucket::decide::{BucketSnapshot, Wait};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::limiter::admission::refusal::bucket_rate_limit;
 use crate::limiter::observer::{DecisionEvent, Observer, WaitOutcome};
-use crate::limiter::tool_plan::caller::{address_identity, synthetic_identity};
+use crate::limiter::tool_plan::synthetic_identity::{address_identity, synthetic_identity};
 use crate::plan::Plan;
 use crate::plan::policy::{Anonymous, Mode};
 use crate::queue::{LimitIndex, Needs, NextStep, WaitContext, WaitProgress, WaitReason, needs};

@@ -8,7 +8,7 @@ use vmcp_domain::{Caller, Error, LimitScope, Retry, Tool};
 use vmcp_timing::{ManualClock, Micros};
 
 use super::{Limiter, Permit, ToolPlan};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::limiter::observer::NoObserver;
 use crate::plan::Planner;
 use crate::plan::policy::LimitPolicy;

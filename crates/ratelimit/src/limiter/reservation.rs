@@ -12,7 +12,7 @@ use vmcp_timing::Micros;
 
 use super::{Arguments, LimitedUser, Limiter, Permit, ToolPlan};
 use crate::bucket::memory_store::{Receipt, signed_units};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::limiter::tool_plan::is_same_bucket;
 use crate::plan::{PlannedBucket, Settlement};
 use crate::queue::needs;

@@ -1,6 +1,7 @@
 //! The plans of a list of tools, and each plan in this replica's share.
 
 pub(crate) mod caller;
+pub(crate) mod synthetic_identity;
 pub(crate) mod values;
 pub(crate) mod variation;
 

@@ -10,7 +10,7 @@ use vmcp_timing::Micros;
 
 use super::BucketId;
 use crate::bucket::rate::{BucketState, Rate};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 
 type SharedBucket = Arc<Mutex<Option<BucketState>>>;
 

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{Costs, RulePrice};
 use crate::bucket::calendar::{Calendar, Period};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::policy::{ListHandling, MissingValue, Overrides, Quota, ValueQuota, ValueSource};
 
 /// The inputs that make calls of one tool differ.

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use vmcp_timing::Micros;
 
 use crate::bucket::rate::{Level, Rate};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::BucketId;
 use crate::plan::policy::WaitBounds;
 use crate::queue::fair_queue::{FairQueue, Ticket};

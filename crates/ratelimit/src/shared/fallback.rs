@@ -12,7 +12,7 @@ use vmcp_timing::{Clock, Micros};
 
 use crate::bucket::memory_store::MemoryStore;
 use crate::bucket::rate::Rate;
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::policy::LimitPolicy;
 use crate::plan::{LimitedRequest, Plan, Planner, Variation};
 use crate::shared::store::{Adjustment, RemoteBucket, RemoteStore, StoreFailure};

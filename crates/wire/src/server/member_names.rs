@@ -4,7 +4,7 @@
 
 use vmcp_json::{Ambiguity, Json, Members};
 
-use super::request::RequestError;
+use super::request_error::RequestError;
 use crate::{meta, trace};
 
 /// The known members of `params`, over all methods.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vmcp_identity::API_KEY_ISSUER;
 use vmcp_ratelimit::policy::{CallerSelector, LimitPolicy, LimitSize, Limits, Override, Overrides};
 
-use super::quota::windows;
+use super::windows::windows;
 use super::{KnownCallers, PATH};
 use crate::convert::Findings;
 use crate::file::{GoDuration, RateLimitOverride};

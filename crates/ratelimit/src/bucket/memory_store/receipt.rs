@@ -7,7 +7,7 @@ use super::{MemoryStore, Receipt, lock_shared, release_shared_slots};
 use crate::bucket::decide::Charges;
 use crate::bucket::low_bucket::LowBucket;
 use crate::bucket::rate::{BucketState, Payment};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::policy::Mode;
 use crate::plan::{LevelStorage, Plan, PlannedBucket};
 

@@ -6,7 +6,8 @@ use parking_lot::{Mutex, MutexGuard};
 use vmcp_timing::Micros;
 
 use crate::bucket::rate::BucketState;
-use crate::bucket::user_table::{UserKey, UserRecord, UserTable};
+use crate::bucket::user_key::UserKey;
+use crate::bucket::user_table::{UserRecord, UserTable};
 use crate::plan::policy::Overflow;
 use crate::plan::{BucketId, Plan, Planner};
 

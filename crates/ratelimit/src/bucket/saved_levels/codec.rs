@@ -3,7 +3,7 @@
 use vmcp_timing::Micros;
 
 use super::SavedState;
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 
 /// Appends values to a buffer.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use vmcp_timing::Micros;
 use super::refusal::rate_limited_error;
 use crate::bucket::decide::Wait;
 use crate::bucket::memory_store::{AdmitOutcome, signed_units};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::limiter::admission::Refusal;
 use crate::limiter::admission::shared_admission::levels_or_full;
 use crate::limiter::observer::DecisionEvent;

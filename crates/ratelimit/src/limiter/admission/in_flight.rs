@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use vmcp_domain::{CallContext, WorkHold};
 
 use crate::bucket::memory_store::Receipt;
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::limiter::admission::ReleaseNotifier;
 use crate::limiter::{Limiter, Permit, ToolPlan};
 use crate::shared::slots::SlotGuard;

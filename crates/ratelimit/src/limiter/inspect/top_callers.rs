@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use vmcp_domain::Identity;
 
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 
 /// The number of users that are tracked.
 const TRACKED_COUNT_MAX: usize = 64;

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use sha2::Digest;
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Caller, Error, Identity, accounting_address};
+use vmcp_domain::{CallContext, Caller, Error, Identity};
 
+use super::synthetic_identity::{address_identity, synthetic_identity};
 use super::values::{ValueWithText, selects_value};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::limiter::{Arguments, LimitedUser, Limiter, Sharing, ToolPlan};
 use crate::plan::claims::{claim_value, is_in_group};
 use crate::plan::policy::{Anonymous, CallerSelector};
@@ -127,16 +128,6 @@ impl Limiter {
             (Caller::Anonymous, ..) => 0,
         }
     }
-}
-
-/// The identity of a caller who is known by an address alone.
-pub(in crate::limiter) fn address_identity(address: IpAddr) -> Identity {
-    synthetic_identity(&accounting_address(address).to_string())
-}
-
-/// A user made from something that is no identity. No real issuer is empty, so it never equals a real user.
-pub(in crate::limiter) fn synthetic_identity(subject: &str) -> Identity {
-    Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_json::Members::new() }
 }
 
 /// Distributes identities evenly over 0 to 99.

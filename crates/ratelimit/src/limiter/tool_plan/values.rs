@@ -5,8 +5,8 @@ use std::sync::Arc;
 use vmcp_domain::{CallContext, Caller, Error, Identity};
 use vmcp_json::Ambiguity;
 
-use crate::bucket::user_table::UserKey;
-use crate::limiter::tool_plan::caller::synthetic_identity;
+use crate::bucket::user_key::UserKey;
+use crate::limiter::tool_plan::synthetic_identity::synthetic_identity;
 use crate::limiter::{Arguments, Limiter, ToolPlan};
 use crate::plan::claims::{ClaimValue, claim_value};
 use crate::plan::policy::{

@@ -9,7 +9,7 @@ use vmcp_timing::Micros;
 use super::{BucketDefinition, Planner};
 use crate::bucket::calendar::{Calendar, Period};
 use crate::bucket::rate::Rate;
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::planner::limit_subject::{
     BucketOwner, CallerQuota, LimitSubject, lock_rank, period_key_part, value_bucket_key,
 };

@@ -9,7 +9,7 @@ use vmcp_timing::Micros;
 
 use super::{BucketDefinition, Planner};
 use crate::bucket::rate::{BucketState, Rate, merged};
-use crate::bucket::user_table::UserKey;
+use crate::bucket::user_key::UserKey;
 use crate::plan::BucketId;
 use crate::plan::value_buckets::ValueBuckets;
 
