@@ -28,6 +28,36 @@ pub type SharedGateway = Arc<dyn Gateway>;
 /// Lists are complete: the edge splits them into pages. An unchanged list is the same `Arc`, so a layer can
 /// cache what it derives from a list by pointer (see [`DerivedCache`](crate::DerivedCache)).
 ///
+/// ```
+/// use vmcp_domain::{CallContext, CallTool, Error, Gateway, GatewayFuture, Reply, SharedGateway, forward};
+///
+/// /// A layer that refuses calls of one tool.
+/// struct WithoutTool {
+///     inner: SharedGateway,
+///     name: &'static str,
+/// }
+///
+/// impl Gateway for WithoutTool {
+///     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
+///         if request.name.as_str() == self.name {
+///             return Box::pin(async { Err(Error::Denied) });
+///         }
+///         self.inner.call_tool(ctx, request)
+///     }
+///
+///     forward!(
+///         list_tools,
+///         list_resources,
+///         list_resource_templates,
+///         read_resource,
+///         list_prompts,
+///         get_prompt,
+///         complete,
+///         task,
+///     );
+/// }
+/// ```
+///
 /// # Errors
 /// Layers refuse a request with [`Error::Denied`], [`Error::RateLimited`], [`Error::LimitsUnavailable`] or
 /// [`Error::Overloaded`]. Methods that call a backend also return the `Backend…` variants,

@@ -4,6 +4,40 @@
 //! A call is charged by the tool that really runs and by the authenticated caller. All buckets of a call are
 //! checked together, and either all of them are spent from or none. `vmcp-wire` decides how a refusal looks
 //! to a client; `vmcp-ratelimit-redis` implements the store that replicas share.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use vmcp_domain::Error;
+//! use vmcp_ratelimit::policy::{LimitPolicy, Limits, Mode, Quota};
+//! use vmcp_ratelimit::{Limiter, NoObserver, Planner, Rate, RateLimited};
+//! use vmcp_testkit::{FakeGateway, conformance::tool_call, context, tool};
+//! use vmcp_timing::ManualClock;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+//! # runtime.block_on(async {
+//! // Two calls a minute for all callers together.
+//! let rate = Rate::new(2, Duration::from_secs(60), 2)?;
+//! let shared = Some(Quota::new(vec![rate], Mode::Enforce));
+//! let policy = LimitPolicy { server: Limits { shared, ..Limits::default() }, ..LimitPolicy::default() };
+//! let clock = Arc::new(ManualClock::default());
+//! let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), None, Arc::new(NoObserver));
+//! let gateway = RateLimited::wrap(FakeGateway::new(vec![tool("files", "read", "files_read")]), limiter);
+//!
+//! let ctx = context();
+//! assert!(gateway.call_tool(&ctx, tool_call("files_read")).await.is_ok());
+//! assert!(gateway.call_tool(&ctx, tool_call("files_read")).await.is_ok());
+//! let refused = gateway.call_tool(&ctx, tool_call("files_read")).await;
+//! assert!(matches!(refused, Err(Error::RateLimited(_))));
+//! // One token is back after half a minute.
+//! clock.advance_secs(30);
+//! assert!(gateway.call_tool(&ctx, tool_call("files_read")).await.is_ok());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })
+//! # }
+//! ```
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 

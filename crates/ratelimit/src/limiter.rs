@@ -56,7 +56,7 @@ use crate::shared::store::{AdmitRequest, OnStoreFailure, RemoteStore, RemoteVerd
 use crate::task_spawner::TaskSpawner;
 pub use replay::{Replay, ReplayCaller, ReplayDecision, ReplayPermit, ReplayTool};
 
-/// Decides whether calls are admitted, and charges them.
+/// Decides whether calls are admitted, and charges them. The documentation of the crate has an example.
 pub struct Limiter {
     planner: Arc<Planner>,
     memory: MemoryStore,
