@@ -195,9 +195,9 @@ pub(crate) struct ExplainArgs {
     /// Name the caller as its issuer does [default: an anonymous caller].
     #[arg(long)]
     pub(crate) user: Option<String>,
-    /// Name the issuer of the caller.
-    #[arg(long, default_value = "local", requires = "user")]
-    pub(crate) issuer: String,
+    /// Name the issuer of the caller [default: the issuer that `incomingAuth` names].
+    #[arg(long, requires = "user")]
+    pub(crate) issuer: Option<String>,
     /// Set the claims of the caller, as a JSON object.
     #[arg(long, value_name = "JSON", requires = "user")]
     pub(crate) claims: Option<String>,

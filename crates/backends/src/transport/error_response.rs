@@ -87,8 +87,16 @@ fn classify(
     }
 }
 
+/// A server error is a failure of the backend even if its body has an error: without the identifier of the
+/// request, that error is not the answer to it, and may come from a proxy.
 fn status_failure(status: StatusCode, error: Option<RpcError>) -> Failure {
-    error.map_or_else(|| Failure::indeterminate(FailureClass::Status, status), Failure::Refused)
+    match error {
+        Some(error) if !status.is_server_error() => Failure::Refused(error),
+        Some(error) => {
+            Failure::indeterminate(FailureClass::Status, format_args!("{status}: {}", error.message))
+        }
+        None => Failure::indeterminate(FailureClass::Status, status),
+    }
 }
 
 /// True for errors that concern the connection although they have the identifier of the request.

@@ -108,6 +108,20 @@ async fn statuses_have_their_meaning() {
     }
 }
 
+/// Proxies in front of a backend answer so, and so do frameworks when a handler panics.
+#[tokio::test]
+async fn a_server_error_with_a_foreign_error_in_it_is_a_failure() {
+    for id in [serde_json::Value::Null, 424_242.into()] {
+        let body = serde_json::json!({"jsonrpc": "2.0", "id": id,
+                                      "error": {"code": -32603, "message": "upstream is away"}});
+        let (_server, harness) = answering_calls(move |_| web::reply_json(503, &body)).await;
+        let error = harness.call(&context(), "echo", "{}").await.unwrap_err();
+        assert_eq!(error.class(), "backend_failed");
+        assert!(error.cause().unwrap().for_log().contains("503"), "{error:?}");
+        assert!(!error.to_string().contains("upstream"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn an_error_of_the_backend_passes_unchanged() {
     let (_server, harness) = answering_calls(|request| {

@@ -36,6 +36,7 @@ pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow
     let policy =
         settings.authz.take().context("there are no policies: `incomingAuth.authz` is missing or `none`")?;
     let ExplainArgs { action, name, user, issuer, claims, arguments, source: _ } = args;
+    let issuer = issuer.unwrap_or_else(|| settings.admin.issuer.clone());
     let caller = caller(user, issuer, claims.as_deref())?;
     let arguments = match arguments {
         Some(text) => Some(parse_object(&text, "--arguments")?),

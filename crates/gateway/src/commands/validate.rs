@@ -26,7 +26,7 @@ pub(crate) fn print_text(source: &Source, strict: bool) -> anyhow::Result<ExitCo
         terminal::print_error(format_args!("  {line}"));
     }
     terminal::print_error(format_args!(
-        "  at most {} processes of stdio backends",
+        "  processes of stdio backends: at most {}",
         settings.process_count_worst_case()
     ));
     Ok(if is_refused { ExitCode::from(super::EXIT_CONFIG_ERROR) } else { ExitCode::SUCCESS })
