@@ -9,6 +9,7 @@ pub mod conformance;
 mod fake_backend;
 mod fake_gateway;
 pub mod skip;
+pub mod web;
 
 pub use changes::watch_changes;
 pub use fake_backend::FakeBackend;

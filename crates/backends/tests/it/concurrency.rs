@@ -8,6 +8,7 @@ use vmcp_backends::{Backends, ClientInfo};
 use vmcp_domain::Continuation;
 use vmcp_json::{Json, Members};
 
+use crate::web::McpServer as _;
 use crate::web::{self, ReceivedRequest};
 use crate::{TIMEOUTS, context, http_policy, structured_content};
 

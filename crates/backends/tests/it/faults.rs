@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
+use crate::web::McpServer as _;
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Harness, context, error_cause, http_policy, policy, structured_content};
 
@@ -223,7 +224,7 @@ async fn redirects_stay_on_the_origin() {
         harness.wait_for_state(BackendState::Unavailable).await;
         assert_eq!(harness.backend.status().last_error, Some("redirect"));
     }
-    assert!(other_server.requests.lock().unwrap().is_empty());
+    assert!(other_server.requests().is_empty());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use vmcp_backends::policy::{StdioPolicy, Timeouts, Transport};
 use vmcp_domain::{BackendEvent, BackendState, LogLevel};
 
+use crate::web::McpServer as _;
 use crate::web::{self, ReceivedRequest};
 use crate::{
     Harness, RecordingClient, TIMEOUTS, context, error_cause, http_policy, policy, structured_content,
@@ -104,7 +105,7 @@ async fn questions_after_the_answer_reach_nobody() {
         assert_eq!(structured_content(&harness.call(&client.context(), "echo", &arguments).await), arguments);
     }
     assert_eq!(client.received_text(), "");
-    let requests = server.requests.lock().unwrap().clone();
+    let requests = server.requests();
     assert!(
         requests.iter().all(|request| request.body.get("result").is_none()),
         "a late question was answered"

@@ -12,6 +12,7 @@ use vmcp_domain::{
     SilentClient,
 };
 
+use crate::web::McpServer as _;
 use crate::web::{self, ScriptedServer};
 use crate::{Harness, TIMEOUTS, eventually, http_policy, known_caller, policy, structured_content};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vmcp_backends::policy::{Timeouts, Transport};
 
+use crate::web::McpServer as _;
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Harness, TIMEOUTS, context, http_policy, policy};
 

@@ -9,6 +9,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::odd_servers::{answering_calls, method_result};
+use crate::web::McpServer as _;
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Harness, context, eventually, structured_content};
 

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use vmcp_backends::policy::{HttpPolicy, Transport};
 use vmcp_domain::{BackendEvent, BackendState};
 
+use crate::web::McpServer as _;
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Harness, TIMEOUTS, context, error_cause, http_policy, policy, structured_content};
 
@@ -65,7 +66,7 @@ async fn encode(coding: &str, bytes: &[u8]) -> Vec<u8> {
 fn encoded_reply(kind: &str, coding: &str, body: Vec<u8>) -> HttpReply {
     let coding = coding.split(' ').next().unwrap();
     let response = Response::builder().header("content-type", kind).header("content-encoding", coding);
-    response.body(Full::from(body).boxed()).unwrap()
+    response.body(Full::from(body).map_err(|never| match never {}).boxed()).unwrap()
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use vmcp_domain::{
 };
 use vmcp_json::Members;
 
+use crate::web::McpServer as _;
 use crate::web::{self, ReceivedRequest, ScriptedServer};
 use crate::{Harness, TIMEOUTS, context, eventually, http_policy, policy};
 
@@ -105,7 +106,7 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
         other.unwrap();
     }
     assert_eq!(harness.backend.fetch_inventory(&ann).await.unwrap().tools.len(), 1);
-    assert_eq!(issuer.requests.lock().unwrap().len(), 2, "one exchange for each caller");
+    assert_eq!(issuer.requests().len(), 2, "one exchange for each caller");
     assert_eq!(
         server.with_method("initialize").iter().filter(|request| !bearer_token(request).is_empty()).count(),
         2
@@ -117,7 +118,7 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
         assert_eq!(call.header("mcp-session-id"), Some(&*session));
     }
     // The callers' own tokens are sent to the issuer only.
-    for request in server.requests.lock().unwrap().iter() {
+    for request in server.requests().iter() {
         assert!(!["ann", "kim"].contains(&bearer_token(request)));
     }
     // The backend refused the gateway's own connection, as it should.
@@ -186,7 +187,7 @@ async fn a_kept_token_that_was_revoked_is_exchanged_anew_once() {
     let tokens: Vec<String> =
         server.with_method("tools/call").iter().map(|request| bearer_token(request).to_owned()).collect();
     assert_eq!(tokens, ["got-1-nna", "got-1-nna", "got-2-nna", "got-2-nna"]);
-    assert_eq!(issuer.requests.lock().unwrap().len(), 2);
+    assert_eq!(issuer.requests().len(), 2);
 }
 
 #[tokio::test]

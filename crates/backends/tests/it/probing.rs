@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::BackendState;
 
+use crate::web::McpServer as _;
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Harness, context, http_policy, policy};
 

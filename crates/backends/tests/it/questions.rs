@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use vmcp_backends::policy::{StdioPolicy, Transport};
 use vmcp_domain::{BackendState, ClientHandle};
 
+use crate::web::McpServer as _;
 use crate::web::{self, ReceivedRequest};
 use crate::{Harness, RecordingClient, TIMEOUTS, known_caller, policy, structured_content};
 

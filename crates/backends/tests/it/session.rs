@@ -8,6 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 use vmcp_domain::{BackendEvent, BackendState, LogLevel};
 
+use crate::web::McpServer as _;
 use crate::web::{self, HttpReply, ReceivedRequest};
 use crate::{Harness, RecordingClient, context, structured_content};
 
@@ -168,14 +169,13 @@ async fn warm_calls_share_one_connection() {
         .await;
         let harness = Harness::start_http(&server.url());
         harness.call(&context(), "echo", "{}").await.unwrap();
-        let (before, requests) =
-            (server.connections.load(Ordering::Relaxed), server.requests.lock().unwrap().len());
+        let (before, requests) = (server.connection_count(), server.requests().len());
         for _ in 0..20 {
             harness.call(&context(), "echo", "{}").await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(server.connections.load(Ordering::Relaxed) <= before + 1, "streams: {streams}");
-        assert_eq!(server.requests.lock().unwrap().len(), requests + 20, "one exchange a call");
+        assert!(server.connection_count() <= before + 1, "streams: {streams}");
+        assert_eq!(server.requests().len(), requests + 20, "one exchange a call");
     }
 }
 

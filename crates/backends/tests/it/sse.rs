@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use vmcp_backends::policy::Transport;
 use vmcp_domain::{BackendEvent, BackendState};
 
+use crate::web::McpServer as _;
 use crate::web::{self, ReceivedRequest};
 use crate::{Harness, RecordingClient, TIMEOUTS, context, http_policy, policy, structured_content};
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use vmcp_domain::BackendEvent;
 
+use crate::web::McpServer as _;
 use crate::web::{self, ReceivedRequest};
 use crate::{Harness, RecordingClient, context};
 

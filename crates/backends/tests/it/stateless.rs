@@ -9,6 +9,7 @@ use vmcp_domain::{Continuation, LogLevel, ProtocolVersion, ResultType};
 use vmcp_json::Members;
 
 use crate::web;
+use crate::web::McpServer as _;
 use crate::{Harness, RecordingClient, TIMEOUTS, context, http_policy, policy, structured_content};
 
 #[tokio::test]

@@ -1,159 +1,40 @@
-//! Scripted HTTP servers: a handler receives every request and chooses the response.
-
-use std::convert::Infallible;
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+//! The scripted server of the testkit with what MCP backends receive and return.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, Response};
+use http_body_util::StreamBody;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+pub(crate) use vmcp_testkit::web::{
+    HttpReply, ReceivedRequest, ScriptedServer, reply_bytes, reply_json, serve, serve_at,
+};
 
-/// One received request.
-#[derive(Clone, Debug)]
-pub(crate) struct ReceivedRequest {
-    pub(crate) http_method: Method,
-    pub(crate) path: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Value,
-    /// The body as text.
-    pub(crate) text: String,
-}
-
-impl ReceivedRequest {
-    /// The JSON-RPC method of the message; empty for requests without a body.
-    pub(crate) fn rpc_method(&self) -> &str {
-        self.body["method"].as_str().unwrap_or_default()
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-}
-
-pub(crate) type HttpReply = Response<BoxBody<Bytes, Infallible>>;
-type HandlerFuture = Pin<Box<dyn Future<Output = HttpReply> + Send>>;
-type Handler = dyn Fn(ReceivedRequest) -> HandlerFuture + Send + Sync;
-
-/// A running server.
-pub(crate) struct ScriptedServer {
-    pub(crate) address: SocketAddr,
-    pub(crate) requests: Arc<Mutex<Vec<ReceivedRequest>>>,
-    pub(crate) connections: Arc<AtomicUsize>,
-    accept_task: JoinHandle<()>,
-}
-
-impl Drop for ScriptedServer {
-    fn drop(&mut self) {
-        self.accept_task.abort();
-    }
-}
-
-impl ScriptedServer {
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
-    }
+/// What the tests ask a server of this crate.
+pub(crate) trait McpServer {
+    /// The URL of the MCP endpoint.
+    fn url(&self) -> String;
 
     /// The requests with this JSON-RPC method.
-    pub(crate) fn with_method(&self, method: &str) -> Vec<ReceivedRequest> {
-        let requests = self.requests.lock().unwrap();
-        requests.iter().filter(|request| request.rpc_method() == method).cloned().collect()
-    }
+    fn with_method(&self, method: &str) -> Vec<ReceivedRequest>;
 
     /// Waits until there is a request that satisfies `predicate`.
-    pub(crate) async fn wait_for_request(
-        &self,
-        predicate: impl Fn(&ReceivedRequest) -> bool,
-    ) -> ReceivedRequest {
-        crate::eventually(|| self.requests.lock().unwrap().iter().find(|request| predicate(request)).cloned())
-            .await
+    async fn wait_for_request(&self, predicate: impl Fn(&ReceivedRequest) -> bool) -> ReceivedRequest;
+}
+
+impl McpServer for ScriptedServer {
+    fn url(&self) -> String {
+        format!("{}/mcp", self.base())
     }
-}
 
-/// Serves on a free port.
-pub(crate) async fn serve<F, R>(handler: F) -> ScriptedServer
-where
-    F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
-    R: Future<Output = HttpReply> + Send + 'static,
-{
-    serve_at("127.0.0.1:0".parse().unwrap(), handler).await
-}
-
-/// Serves at the given address.
-pub(crate) async fn serve_at<F, R>(address: SocketAddr, handler: F) -> ScriptedServer
-where
-    F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
-    R: Future<Output = HttpReply> + Send + 'static,
-{
-    let listener = TcpListener::bind(address).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let connections = Arc::new(AtomicUsize::new(0));
-    let handler: Arc<Handler> = Arc::new(move |request| Box::pin(handler(request)));
-    let accept_task =
-        tokio::spawn(accept(listener, handler, Arc::clone(&requests), Arc::clone(&connections)));
-    ScriptedServer { address, requests, connections, accept_task }
-}
-
-async fn accept(
-    listener: TcpListener,
-    handler: Arc<Handler>,
-    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
-    connections: Arc<AtomicUsize>,
-) {
-    // The connections are dropped with this task, so that stopping the server closes them.
-    let mut connections_set = tokio::task::JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            return;
-        };
-        stream.set_nodelay(true).unwrap();
-        connections.fetch_add(1, Ordering::Relaxed);
-        let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
-        connections_set.spawn(async move {
-            let service = service_fn(move |http_request: http::Request<hyper::body::Incoming>| {
-                let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
-                async move {
-                    let (parts, body) = http_request.into_parts();
-                    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                    let request = ReceivedRequest {
-                        http_method: parts.method,
-                        path: parts.uri.to_string(),
-                        headers: parts.headers,
-                        body: serde_json::from_slice(&body).unwrap_or_default(),
-                        text: String::from_utf8_lossy(&body).into_owned(),
-                    };
-                    requests.lock().unwrap().push(request.clone());
-                    Ok::<_, Infallible>(handler(request).await)
-                }
-            });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
+    fn with_method(&self, method: &str) -> Vec<ReceivedRequest> {
+        self.requests().into_iter().filter(|request| request.rpc_method() == method).collect()
     }
-}
 
-pub(crate) fn reply_bytes(status: u16, kind: &str, body: impl Into<Bytes>) -> HttpReply {
-    Response::builder()
-        .status(StatusCode::from_u16(status).unwrap())
-        .header("content-type", kind)
-        .body(Full::new(body.into()).boxed())
-        .unwrap()
-}
-
-pub(crate) fn reply_json(status: u16, body: &Value) -> HttpReply {
-    reply_bytes(status, "application/json", body.to_string())
+    async fn wait_for_request(&self, predicate: impl Fn(&ReceivedRequest) -> bool) -> ReceivedRequest {
+        crate::eventually(|| self.requests().into_iter().find(|request| predicate(request))).await
+    }
 }
 
 pub(crate) fn reply_empty(status: u16) -> HttpReply {

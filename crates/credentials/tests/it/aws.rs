@@ -8,7 +8,8 @@ use vmcp_credentials::{
     RoleMatch, Roles,
 };
 
-use crate::web::{self, HttpReply, ReceivedForm, ScriptedServer};
+use crate::web::Form as _;
+use crate::web::{self, HttpReply, ReceivedRequest, ScriptedServer};
 use crate::{TestCaller, apply_credentials, exchange_context, headers, probe_credentials, token_url};
 
 const READER: &str = "arn:aws:iam::123456789012:role/reader";
@@ -31,7 +32,7 @@ fn sts_reply_body(id: &str, token: &str, end: &str) -> String {
     )
 }
 
-fn sts_reply(form_request: &ReceivedForm) -> HttpReply {
+fn sts_reply(form_request: &ReceivedRequest) -> HttpReply {
     web::reply_text(
         200,
         sts_reply_body(&format!("ASIA{}", form_request.number), "session+token/=", "2026-01-01T01:00:00Z"),
@@ -73,10 +74,10 @@ async fn a_role_is_assumed_and_the_request_signed() {
                  SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, Signature=";
     let signature = value("authorization").strip_prefix(start).unwrap();
     assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let forms = web.forms();
+    let forms = web.requests();
     assert!(!forms[0].headers.contains_key("authorization"));
     assert_eq!(
-        forms[0].pairs(),
+        web::pairs(&forms[0].form()),
         [
             ("Action", "AssumeRoleWithWebIdentity"),
             ("DurationSeconds", "900"),
@@ -101,7 +102,7 @@ async fn keys_are_kept_until_shortly_before_their_end() {
     for (wait, expected) in [(0, 1), (3539, 1), (1, 2), (3539, 2), (1, 3)] {
         clock.advance_secs(wait);
         apply_credentials(&source, Some(&ann)).await.unwrap();
-        assert_eq!(web.count(), expected, "after {wait} more seconds");
+        assert_eq!(web.requests().len(), expected, "after {wait} more seconds");
     }
 }
 
@@ -117,7 +118,7 @@ async fn a_clock_that_is_behind_does_not_keep_keys_longer_than_asked_for() {
     apply_credentials(&source, Some(&ann)).await.unwrap();
     clock.advance_secs(3540);
     apply_credentials(&source, Some(&ann)).await.unwrap();
-    assert_eq!(web.count(), 2);
+    assert_eq!(web.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -135,15 +136,15 @@ async fn callers_roles_and_sessions_are_kept_apart() {
     ] {
         apply_credentials(&source, Some(&TestCaller::new(subject, claims))).await.unwrap();
         assert!(
-            web.forms().iter().any(|form_request| form_request.form["RoleArn"] == role),
+            web.requests().iter().any(|form_request| form_request.form()["RoleArn"] == role),
             "{subject} {claims}"
         );
     }
     let asked: Vec<(String, String)> = web
-        .forms()
+        .requests()
         .iter()
         .map(|form_request| {
-            (form_request.form["RoleSessionName"].clone(), form_request.form["RoleArn"].clone())
+            (form_request.form()["RoleSessionName"].clone(), form_request.form()["RoleArn"].clone())
         })
         .collect();
     let expected = [("ann", READER), ("ann", ADMIN), ("bob", READER)];
@@ -174,10 +175,10 @@ async fn callers_without_a_role_or_a_name_are_not_asked_for() {
         let error = apply_credentials(&by_mail, Some(&TestCaller::new("ann", claims))).await.unwrap_err();
         assert!(matches!(error, CredentialError::Claim { .. }), "{claims}: {error}");
     }
-    assert_eq!(web.count(), 0);
+    assert_eq!(web.requests().len(), 0);
     let named = TestCaller::new("auth0|ann", r#"{"groups":["users"],"email":"ann@example.com"}"#);
     apply_credentials(&by_mail, Some(&named)).await.unwrap();
-    assert_eq!(web.forms()[0].form["RoleSessionName"], "ann@example.com");
+    assert_eq!(web.requests()[0].form()["RoleSessionName"], "ann@example.com");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use vmcp_credentials::{
     CredentialError, CredentialSource as _, IsolationScope, OAuthClient, Secret, TokenExchangePolicy,
 };
 
+use crate::web::Form as _;
 use crate::{
     TestCaller, apply_credentials, bearer_token, exchange_context, exchange_source, granted_reply, headers,
     probe_credentials, token_url, web,
@@ -40,7 +41,7 @@ async fn everything_configured_is_asked_for_and_nothing_else() {
     let source = policy.into_source(exchanges);
     let ann = TestCaller::new("ann", "{}");
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-0");
-    let forms = web.forms();
+    let forms = web.requests();
     let form_request = forms.first().unwrap();
     assert_eq!(form_request.http_method, "POST");
     assert_eq!(form_request.headers["content-type"], "application/x-www-form-urlencoded");
@@ -49,7 +50,7 @@ async fn everything_configured_is_asked_for_and_nothing_else() {
         format!("Basic {}", STANDARD.encode("gateway:s3+cret")).as_str()
     );
     assert_eq!(
-        form_request.pairs(),
+        web::pairs(&form_request.form()),
         [
             ("audience", "https://backend"),
             ("grant_type", EXCHANGE),
@@ -71,13 +72,13 @@ async fn a_public_client_names_itself_and_no_client_does_not() {
     let public = public.into_source(Arc::clone(&exchanges));
     apply_credentials(&public, Some(&ann)).await.unwrap();
     apply_credentials(&exchange_source(&web, &exchanges), Some(&ann)).await.unwrap();
-    let forms = web.forms();
+    let forms = web.requests();
     assert_eq!(
-        forms.iter().map(|form_request| form_request.form.get("client_id").cloned()).collect::<Vec<_>>(),
+        forms.iter().map(|form_request| form_request.form().get("client_id").cloned()).collect::<Vec<_>>(),
         [Some("gateway".to_owned()), None]
     );
     assert!(forms.iter().all(|form_request| !form_request.headers.contains_key("authorization")));
-    assert!(forms.iter().all(|form_request| form_request.form["subject_token_type"] == ACCESS));
+    assert!(forms.iter().all(|form_request| form_request.form()["subject_token_type"] == ACCESS));
 }
 
 #[tokio::test]
@@ -94,9 +95,9 @@ async fn ten_users_with_a_thousand_calls_each_make_260_requests() {
         }
         clock.advance_secs(7);
     }
-    assert_eq!(web.count(), 260);
+    assert_eq!(web.requests().len(), 260);
     let mut asked: Vec<String> =
-        web.forms().into_iter().map(|form_request| form_request.form["subject_token"].clone()).collect();
+        web.requests().into_iter().map(|form_request| form_request.form()["subject_token"].clone()).collect();
     asked.sort_unstable();
     for caller in &callers {
         assert_eq!(asked.iter().filter(|token| **token == caller.token_text).count(), 26);
@@ -118,7 +119,7 @@ async fn a_hundred_requests_at_once_make_one_exchange_each_caller() {
     let mut got: Vec<(usize, String)> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
     got.sort_unstable();
     got.dedup();
-    assert_eq!(web.count(), 2);
+    assert_eq!(web.requests().len(), 2);
     let [(0, ann), (1, bob)] = got.as_slice() else { panic!("{got:?}") };
     assert_ne!(ann, bob);
 }
@@ -157,7 +158,7 @@ async fn a_token_the_backend_refuses_is_exchanged_once_more() {
     assert_eq!(bearer_token(&second), "backend-token-1");
     assert!(!source.invalidate(&second), "the backend refuses every token");
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-1");
-    assert_eq!(web.count(), 2);
+    assert_eq!(web.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -171,7 +172,7 @@ async fn without_a_caller_there_is_no_token() {
     let nameless = TestCaller { token: Secret::new(""), ..TestCaller::new("ann", "{}") };
     assert_eq!(apply_credentials(&source, Some(&nameless)).await.unwrap_err(), needs);
     assert_eq!(source.scope(None).unwrap_err(), needs);
-    assert_eq!(web.count(), 0);
+    assert_eq!(web.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -185,9 +186,9 @@ async fn the_gateways_own_checks_use_its_own_account() {
     for _check in 0..3 {
         assert_eq!(bearer_token(&probe_credentials(&source).await.unwrap()), "backend-token-0");
     }
-    let forms = web.forms();
+    let forms = web.requests();
     assert_eq!(forms.len(), 1);
-    assert_eq!(forms[0].pairs(), [("audience", "backend"), ("grant_type", "client_credentials")]);
+    assert_eq!(web::pairs(&forms[0].form()), [("audience", "backend"), ("grant_type", "client_credentials")]);
     // A caller never gets the gateway's own token.
     let ann = TestCaller::new("ann", "{}");
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "backend-token-1");

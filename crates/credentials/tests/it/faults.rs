@@ -27,7 +27,7 @@ async fn error_class_of(answer: impl Fn() -> HttpReply + Send + Sync + 'static) 
     let error = apply_credentials(&exchange_source(&web, &exchanges), Some(&ann)).await.unwrap_err();
     let text = format!("{error} {error:?}");
     assert!(!text.contains("hush") && !text.contains(&ann.token_text), "{text}");
-    assert_eq!(web.count(), 1, "nothing is tried again here");
+    assert_eq!(web.requests().len(), 1, "nothing is tried again here");
     match error {
         CredentialError::Unavailable { .. } => ErrorClass::Unavailable,
         CredentialError::Refused { code, .. } => ErrorClass::Refused(code),
@@ -127,7 +127,7 @@ async fn redirects_are_not_followed() {
             error_class_of(move || web::with_header(web::reply_text(status, ""), "location", &aim)).await;
         assert_eq!(class, ErrorClass::Misconfigured);
     }
-    assert_eq!(thief.count(), 0);
+    assert_eq!(thief.requests().len(), 0);
 }
 
 #[tokio::test]
@@ -168,10 +168,10 @@ async fn a_refusal_is_remembered_for_a_second_and_an_outage_is_not() {
         for _call in 0..3 {
             apply_credentials(&source, Some(&ann)).await.unwrap_err();
         }
-        assert_eq!(web.count(), expected, "{status}");
+        assert_eq!(web.requests().len(), expected, "{status}");
         clock.advance_secs(1);
         apply_credentials(&source, Some(&ann)).await.unwrap_err();
-        assert_eq!(web.count(), expected + 1, "{status}");
+        assert_eq!(web.requests().len(), expected + 1, "{status}");
     }
 }
 
@@ -240,7 +240,7 @@ async fn an_issuer_that_hangs_takes_nothing_from_another() {
         "backend-token-0"
     );
     // The endpoint that hangs gets no more requests than its limit.
-    assert_eq!(hanging.count(), 64);
+    assert_eq!(hanging.requests().len(), 64);
     drop(all_turns);
 }
 
@@ -252,5 +252,5 @@ async fn nothing_is_sent_before_tls_stands() {
     let source = TokenExchangePolicy::new(url).into_source(exchanges);
     let error = apply_credentials(&source, Some(&TestCaller::new("ann", "{}"))).await.unwrap_err();
     assert!(matches!(error, CredentialError::Unavailable { .. }), "{error}");
-    assert_eq!(plain.count(), 0);
+    assert_eq!(plain.requests().len(), 0);
 }

@@ -24,7 +24,7 @@ use vmcp_domain::Identity;
 use vmcp_json::Json;
 use vmcp_timing::ManualClock;
 
-use crate::web::{HttpReply, ReceivedForm, ScriptedServer};
+use crate::web::{HttpReply, ReceivedRequest, ScriptedServer};
 
 pub(crate) fn exchange_context() -> (Arc<ManualClock>, Arc<ExchangeContext>) {
     // 2026-01-01T00:00:00Z.
@@ -104,7 +104,7 @@ pub(crate) fn exchange_source(
 }
 
 /// Grants a numbered token for the backend.
-pub(crate) fn granted_reply(form_request: &ReceivedForm) -> HttpReply {
+pub(crate) fn granted_reply(form_request: &ReceivedRequest) -> HttpReply {
     let token = format!("backend-token-{}", form_request.number);
     let issued = "urn:ietf:params:oauth:token-type:access_token";
     let body = json!({"access_token": token, "token_type": "bearer", "issued_token_type": issued, "expires_in": 300});

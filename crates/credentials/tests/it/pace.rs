@@ -45,7 +45,7 @@ async fn a_kept_credential_costs_microseconds() {
     };
     let source = exchange_source(&web, &exchanges);
     assert!(measure("token_exchange", &source, caller).await < Duration::from_millis(1));
-    assert_eq!(web.count(), 1);
+    assert_eq!(web.requests().len(), 1);
     let sts = web::serve_sync(|_hit| {
         web::reply_text(
             200,
@@ -58,5 +58,5 @@ async fn a_kept_credential_costs_microseconds() {
     let policy = AwsStsPolicy::new("eu-central-1", roles).unwrap().with_sts_url(token_url(&sts));
     let source = AwsStsSource::new(policy, exchanges);
     assert!(measure("aws_sts", &source, caller).await < Duration::from_millis(5));
-    assert_eq!(sts.count(), 1);
+    assert_eq!(sts.requests().len(), 1);
 }

@@ -8,19 +8,21 @@ use vmcp_credentials::{
     TokenExchangePolicy, XaaPolicy,
 };
 
-use crate::web::{self, HttpReply, ReceivedForm, ScriptedServer};
+use crate::web::Form as _;
+use crate::web::{self, HttpReply, ReceivedRequest, ScriptedServer};
 use crate::{TestCaller, apply_credentials, exchange_context, headers, probe_credentials, token_url};
 
 /// An issuer, a target and STS in one server.
-fn answer_everything(form_request: &ReceivedForm) -> HttpReply {
-    if form_request.form.contains_key("Action") {
+fn answer_everything(form_request: &ReceivedRequest) -> HttpReply {
+    if form_request.form().contains_key("Action") {
         return web::reply_text(
             200,
             "<r><Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>granted-secret</SecretAccessKey>\
              <SessionToken>granted-session</SessionToken><Expiration>2026-01-01T01:00:00Z</Expiration></Credentials></r>",
         );
     }
-    let asked = form_request.form.get("requested_token_type").map_or("", String::as_str);
+    let form = form_request.form();
+    let asked = form.get("requested_token_type").map_or("", String::as_str);
     if asked.ends_with("id-jag") {
         let claims = URL_SAFE_NO_PAD.encode(json!({"aud": "target"}).to_string());
         return web::reply_json(
@@ -79,9 +81,9 @@ async fn no_output_of_any_strategy_contains_the_callers_token() {
     assert_eq!(names, ["unauthenticated", "header_injection", "token_exchange", "xaa", "aws_sts"]);
     // The three exchanging strategies sent the caller's token to a token endpoint.
     let given = web
-        .forms()
+        .requests()
         .iter()
-        .filter(|form_request| form_request.form.values().any(|value| *value == ann.token_text))
+        .filter(|form_request| form_request.form().values().any(|value| *value == ann.token_text))
         .count();
     assert_eq!(given, 3);
 }
@@ -120,7 +122,7 @@ async fn fixed_credentials_are_shared_and_need_nobody() {
         let credential_headers = apply_credentials(&*source, None).await.unwrap();
         assert!(!source.invalidate(&credential_headers), "another try would send the same");
     }
-    assert_eq!(web.count(), 0);
+    assert_eq!(web.requests().len(), 0);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use vmcp_credentials::{CredentialError, CredentialSource, ExchangeContext, OAuthClient, Secret, XaaPolicy};
 
-use crate::web::{self, HttpReply, ReceivedForm, ScriptedServer};
+use crate::web::Form as _;
+use crate::web::{self, HttpReply, ReceivedRequest, ScriptedServer};
 use crate::{
     TestCaller, apply_credentials, bearer_token, exchange_context, headers, probe_credentials, token_url,
 };
@@ -27,7 +28,7 @@ fn assertion_reply(token: &str) -> HttpReply {
     )
 }
 
-fn target_reply(form_request: &ReceivedForm) -> HttpReply {
+fn target_reply(form_request: &ReceivedRequest) -> HttpReply {
     let token = format!("target-token-{}", form_request.number);
     web::reply_json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}))
 }
@@ -46,7 +47,7 @@ async fn error_of(
     let (_clock, exchanges) = exchange_context();
     let source = change(policy(&idp, &target)).into_source(exchanges);
     let error = apply_credentials(&source, Some(&TestCaller::new("ann", "{}"))).await.unwrap_err();
-    (error, target.count())
+    (error, target.requests().len())
 }
 
 fn full_source(
@@ -79,10 +80,10 @@ async fn the_id_token_becomes_an_assertion_and_that_a_token() {
     for _call in 0..10 {
         assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "target-token-0");
     }
-    let (first, second) = (idp.forms(), target.forms());
+    let (first, second) = (idp.requests(), target.requests());
     assert_eq!((first.len(), second.len()), (1, 1));
     assert_eq!(
-        first[0].pairs(),
+        web::pairs(&first[0].form()),
         [
             ("audience", TARGET),
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
@@ -94,7 +95,7 @@ async fn the_id_token_becomes_an_assertion_and_that_a_token() {
         ]
     );
     assert_eq!(
-        second[0].pairs(),
+        web::pairs(&second[0].form()),
         [
             ("assertion", jag.as_str()),
             ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
@@ -105,7 +106,7 @@ async fn the_id_token_becomes_an_assertion_and_that_a_token() {
     assert_ne!(first[0].headers["authorization"], second[0].headers["authorization"]);
     clock.advance_secs(541);
     assert_eq!(bearer_token(&apply_credentials(&source, Some(&ann)).await.unwrap()), "target-token-1");
-    assert_eq!((idp.count(), target.count()), (2, 2));
+    assert_eq!((idp.requests().len(), target.requests().len()), (2, 2));
 }
 
 #[tokio::test]
@@ -192,5 +193,5 @@ async fn without_a_caller_only_the_gateways_own_account_is_used() {
     assert_eq!(headers(&probe_credentials(&silent).await.unwrap()), []);
     let source = full_source(&idp, &target, &exchanges);
     assert_eq!(bearer_token(&probe_credentials(&source).await.unwrap()), "target-token-0");
-    assert_eq!(target.forms()[0].form["grant_type"], "client_credentials");
+    assert_eq!(target.requests()[0].form()["grant_type"], "client_credentials");
 }

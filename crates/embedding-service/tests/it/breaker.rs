@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use vmcp_optimizer::{EmbedError, Embedder as _, Purpose};
 
-use crate::web::FakeServer;
+use crate::web::ScriptedServer;
 use crate::{Frozen, failure, openai, openai_reply, refused, texts, unavailable, web};
 
 /// A fake OpenAI service with a status that the test can change.
-async fn turned(status: u16) -> (FakeServer, Arc<AtomicU16>) {
+async fn turned(status: u16) -> (ScriptedServer, Arc<AtomicU16>) {
     let turn = Arc::new(AtomicU16::new(status));
     let now = Arc::clone(&turn);
-    let web = web::answer(move |hit| match now.load(Ordering::SeqCst) {
+    let web = web::serve_sync(move |hit| match now.load(Ordering::SeqCst) {
         200 => openai_reply(hit, "small"),
-        429 => web::with_header(web::text(429, "{}"), "retry-after", "40"),
-        status => web::text(status, "{}"),
+        429 => web::with_header(web::reply_text(429, "{}"), "retry-after", "40"),
+        status => web::reply_text(status, "{}"),
     })
     .await;
     (web, turn)
@@ -30,20 +30,20 @@ async fn three_failures_in_a_row_spare_callers_the_wait_until_it_is_back() {
     for _ in 0..3 {
         unavailable(&service).await;
     }
-    assert_eq!(web.posts().len(), 3);
+    assert_eq!(web::posts(&web).len(), 3);
     for purpose in [Purpose::Query, Purpose::Document] {
         let error = failure(&service, purpose).await;
         assert!(matches!(&error, EmbedError::Unavailable(text) if text.contains("circuit open")), "{error}");
         assert!(error.to_string().contains("500 Internal Server Error"), "{error}");
     }
-    assert_eq!(web.posts().len(), 3, "nobody asked");
+    assert_eq!(web::posts(&web).len(), 3, "nobody asked");
 
     time.pass(Duration::from_secs(1)).await;
     assert!(!unavailable(&service).await.contains("circuit open"));
-    assert_eq!(web.posts().len(), 4);
+    assert_eq!(web::posts(&web).len(), 4);
     time.pass(Duration::from_secs(1)).await;
     assert!(unavailable(&service).await.contains("circuit open"), "the second rest is longer");
-    assert_eq!(web.posts().len(), 4);
+    assert_eq!(web::posts(&web).len(), 4);
 
     turn.store(200, Ordering::SeqCst);
     time.pass(Duration::from_secs(1)).await;
@@ -53,7 +53,7 @@ async fn three_failures_in_a_row_spare_callers_the_wait_until_it_is_back() {
     turn.store(500, Ordering::SeqCst);
     for posts in [7, 8, 9, 9] {
         unavailable(&service).await;
-        assert_eq!(web.posts().len(), posts, "it counts from the beginning");
+        assert_eq!(web::posts(&web).len(), posts, "it counts from the beginning");
     }
 }
 
@@ -67,7 +67,7 @@ async fn a_wrong_key_is_not_shown_forever() {
     }
     let text = unavailable(&service).await;
     assert!(text.contains("circuit open") && text.contains("401 Unauthorized"), "{text}");
-    assert_eq!(web.posts().len(), 3);
+    assert_eq!(web::posts(&web).len(), 3);
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_service_that_asks_to_be_left_alone_is() {
     turn.store(200, Ordering::SeqCst);
     time.pass(Duration::from_secs(30)).await;
     assert!(unavailable(&service).await.contains("circuit open"));
-    assert_eq!(web.posts().len(), 1);
+    assert_eq!(web::posts(&web).len(), 1);
     time.pass(Duration::from_secs(10)).await;
     service.embed(Purpose::Document, &texts(&["a"])).await.unwrap();
 }

@@ -8,12 +8,14 @@ use tokio::net::TcpListener;
 use vmcp_embedding_service::{Provider, Service, ServicePolicy, StartError};
 use vmcp_optimizer::{Embedder as _, Purpose};
 
-use crate::web::Reply;
+use crate::web::HttpReply;
 use crate::{TEST_TIMEOUT, info, refused, tei, tei_policy, tei_reply, texts, unavailable, units, web};
 
 /// A fake TEI service with the given handler for `/embed`.
-async fn tei_with(embed: impl Fn(&web::RecordedRequest) -> Reply + Send + Sync + 'static) -> web::FakeServer {
-    web::answer(move |hit| if hit.path == "/info" { info("m", 8) } else { embed(hit) }).await
+async fn tei_with(
+    embed: impl Fn(&web::ReceivedRequest) -> HttpReply + Send + Sync + 'static,
+) -> web::ScriptedServer {
+    web::serve_sync(move |hit| if hit.path == "/info" { info("m", 8) } else { embed(hit) }).await
 }
 
 #[tokio::test]
@@ -29,20 +31,20 @@ async fn vectors_that_cannot_be_compared_are_refused() {
         ("[[]]", "vectors of 0 numbers"),
         ("<html>hush</html>", "not a list of vectors"),
     ] {
-        let web = tei_with(move |_| web::text(200, body)).await;
+        let web = tei_with(move |_| web::reply_text(200, body)).await;
         let text = refused(&tei(&web)).await;
         assert!(text.contains(says) && text.contains(&web.address.to_string()), "{text}");
         assert!(!text.contains("hush"), "{text}");
-        assert_eq!(web.posts().len(), 1, "an answer that stays the same is not asked for again");
+        assert_eq!(web::posts(&web).len(), 1, "an answer that stays the same is not asked for again");
     }
-    let web = tei_with(|_| web::text(200, "[[1.0],[1.0,2.0]]")).await;
+    let web = tei_with(|_| web::reply_text(200, "[[1.0],[1.0,2.0]]")).await;
     let error = tei(&web).embed(Purpose::Document, &texts(&["a", "b"])).await.unwrap_err().to_string();
     assert!(error.contains("refuses") && error.contains("of 1 and of 2 numbers"), "{error}");
 }
 
 #[tokio::test]
 async fn an_info_that_makes_no_sense_is_refused() {
-    let web = web::answer(|_| web::text(200, "<html>")).await;
+    let web = web::serve_sync(|_| web::reply_text(200, "<html>")).await;
     assert!(refused(&tei(&web)).await.contains("/info"));
 }
 
@@ -50,9 +52,11 @@ async fn an_info_that_makes_no_sense_is_refused() {
 async fn busy_is_tried_once_more_when_the_service_says() {
     for name in ["retry-after-ms", "retry-after"] {
         let web = tei_with(move |hit| match hit.number {
-            1 => {
-                web::with_header(web::text(429, "{}"), name, if name == "retry-after" { "1" } else { "300" })
-            }
+            1 => web::with_header(
+                web::reply_text(429, "{}"),
+                name,
+                if name == "retry-after" { "1" } else { "300" },
+            ),
             _ => tei_reply(hit),
         })
         .await;
@@ -61,46 +65,46 @@ async fn busy_is_tried_once_more_when_the_service_says() {
         assert_eq!(answer.vectors, units(&texts(&["a"])));
         let least = if name == "retry-after" { 1000 } else { 300 };
         assert!(start.elapsed() >= Duration::from_millis(least), "{name}");
-        assert_eq!(web.posts().len(), 2);
+        assert_eq!(web::posts(&web).len(), 2);
     }
 }
 
 #[tokio::test]
 async fn busy_for_longer_than_there_is_time_is_said_at_once() {
-    let web = tei_with(|_| web::with_header(web::text(503, "{}"), "retry-after", "60")).await;
+    let web = tei_with(|_| web::with_header(web::reply_text(503, "{}"), "retry-after", "60")).await;
     let start = Instant::now();
     let text = unavailable(&tei(&web)).await;
     assert!(text.contains("503 Service Unavailable") && text.contains("come back in 60s"), "{text}");
     assert!(start.elapsed() < TEST_TIMEOUT);
-    assert_eq!(web.posts().len(), 1);
+    assert_eq!(web::posts(&web).len(), 1);
 }
 
 #[tokio::test]
 async fn busy_twice_is_unavailable_and_other_errors_are_not_asked_again() {
     for (status, posts) in [(429, 2), (503, 2), (500, 1), (502, 1), (424, 1)] {
-        let web = tei_with(move |_| web::text(status, r#"{"error_type":"Overloaded"}"#)).await;
+        let web = tei_with(move |_| web::reply_text(status, r#"{"error_type":"Overloaded"}"#)).await;
         let text = unavailable(&tei(&web)).await;
         assert!(text.contains(&status.to_string()) && text.contains("(Overloaded)"), "{text}");
-        assert_eq!(web.posts().len(), posts, "{status}");
+        assert_eq!(web::posts(&web).len(), posts, "{status}");
     }
     for status in [400, 401, 403, 404, 422, 501] {
-        let web = tei_with(move |_| web::text(status, "no")).await;
+        let web = tei_with(move |_| web::reply_text(status, "no")).await;
         let text = refused(&tei(&web)).await;
         assert!(text.contains(&status.to_string()), "{text}");
-        assert_eq!(web.posts().len(), 1, "{status}");
+        assert_eq!(web::posts(&web).len(), 1, "{status}");
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_asked_for_once_more() {
-    let web = tei_with(|hit| if hit.number == 1 { web::truncated() } else { tei_reply(hit) }).await;
+    let web = tei_with(|hit| if hit.number == 1 { web::reply_broken_off() } else { tei_reply(hit) }).await;
     tei(&web).embed(Purpose::Document, &texts(&["a"])).await.unwrap();
-    assert_eq!(web.posts().len(), 2);
+    assert_eq!(web::posts(&web).len(), 2);
 
-    let web = tei_with(|_| web::truncated()).await;
+    let web = tei_with(|_| web::reply_broken_off()).await;
     let text = unavailable(&tei(&web)).await;
     assert!(text.contains("POST /embed") && text.contains(&web.address.to_string()), "{text}");
-    assert_eq!(web.posts().len(), 2);
+    assert_eq!(web::posts(&web).len(), 2);
 }
 
 #[tokio::test]
@@ -129,21 +133,21 @@ async fn a_service_that_hangs_up_is_tried_once_more() {
 
 #[tokio::test]
 async fn an_answer_without_an_end_is_refused() {
-    let web = tei_with(|_| web::endless()).await;
+    let web = tei_with(|_| web::reply_endless()).await;
     assert!(refused(&tei(&web)).await.contains("larger than allowed"));
-    let announced = tei_with(|_| web::announced(70_000_000_000)).await;
+    let announced = tei_with(|_| web::reply_announced(70_000_000_000)).await;
     assert!(refused(&tei(&announced)).await.contains("larger than allowed"));
-    let info = web::answer(|_| web::endless()).await;
+    let info = web::serve_sync(|_| web::reply_endless()).await;
     assert!(refused(&tei(&info)).await.contains("larger than allowed"));
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let elsewhere = web::answer(tei_reply).await;
+    let elsewhere = web::serve_sync(tei_reply).await;
     let target = format!("{}/embed", elsewhere.base());
     for status in [301, 302, 307, 308] {
         let target = target.clone();
-        let web = tei_with(move |_| web::with_header(web::text(status, ""), "location", &target)).await;
+        let web = tei_with(move |_| web::with_header(web::reply_text(status, ""), "location", &target)).await;
         let text = refused(&tei(&web)).await;
         assert!(text.contains("redirects are not followed") && text.contains("final address"), "{text}");
     }
@@ -163,7 +167,7 @@ async fn a_service_that_says_nothing_is_given_up_in_time() {
 
 #[tokio::test]
 async fn a_service_that_speaks_no_tls_is_not_spoken_to_without() {
-    let web = web::answer(|_| info("m", 8)).await;
+    let web = web::serve_sync(|_| info("m", 8)).await;
     let policy = ServicePolicy::new(&format!("https://{}", web.address), Provider::Tei).unwrap();
     match Service::start(policy) {
         Ok(service) => assert!(unavailable(&service).await.contains("GET /info")),

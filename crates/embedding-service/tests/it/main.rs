@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use vmcp_embedding_service::{Provider, Service, ServicePolicy};
 use vmcp_optimizer::{EmbedError, Embedder as _, Purpose};
 
-use crate::web::{FakeServer, RecordedRequest, Reply};
+use crate::web::{HttpReply, ReceivedRequest, ScriptedServer};
 
 /// Long enough for a busy machine, short enough for a failing test.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,15 +45,15 @@ pub(crate) fn units(texts: &[String]) -> Vec<Vec<f32>> {
 }
 
 /// The texts in a request of either protocol.
-pub(crate) fn request_texts(request: &RecordedRequest) -> Vec<String> {
+pub(crate) fn request_texts(request: &ReceivedRequest) -> Vec<String> {
     let list =
         if request.body["inputs"].is_array() { &request.body["inputs"] } else { &request.body["input"] };
     serde_json::from_value(list.clone()).unwrap_or_default()
 }
 
 /// TEI's response to `GET /info`.
-pub(crate) fn info(model: &str, batch: usize) -> Reply {
-    web::json(
+pub(crate) fn info(model: &str, batch: usize) -> HttpReply {
+    web::reply_json(
         200,
         &json!({"model_id": model, "model_sha": "abc", "model_dtype": "float32", "max_input_length": 512,
             "max_client_batch_size": batch, "version": "1.7.0"}),
@@ -61,32 +61,35 @@ pub(crate) fn info(model: &str, batch: usize) -> Reply {
 }
 
 /// TEI's response to a request for vectors.
-pub(crate) fn tei_reply(request: &RecordedRequest) -> Reply {
+pub(crate) fn tei_reply(request: &ReceivedRequest) -> HttpReply {
     let vectors: Vec<_> = request_texts(request).iter().map(|text| vector(text)).collect();
-    web::json(200, &json!(vectors))
+    web::reply_json(200, &json!(vectors))
 }
 
 /// OpenAI's response to a request for vectors, in reverse order of the texts.
-pub(crate) fn openai_reply(request: &RecordedRequest, model: &str) -> Reply {
+pub(crate) fn openai_reply(request: &ReceivedRequest, model: &str) -> HttpReply {
     let item = |(index, text): (usize, &String)| json!({"object": "embedding", "index": index, "embedding": vector(text)});
     let data: Vec<Value> = request_texts(request).iter().enumerate().rev().map(item).collect();
-    web::json(200, &json!({"object": "list", "model": model, "data": data, "usage": {"prompt_tokens": 1}}))
+    web::reply_json(
+        200,
+        &json!({"object": "list", "model": model, "data": data, "usage": {"prompt_tokens": 1}}),
+    )
 }
 
-pub(crate) fn tei_policy(web: &FakeServer) -> ServicePolicy {
+pub(crate) fn tei_policy(web: &ScriptedServer) -> ServicePolicy {
     ServicePolicy::new(&web.base(), Provider::Tei).unwrap()
 }
 
-pub(crate) fn openai_policy(web: &FakeServer) -> ServicePolicy {
+pub(crate) fn openai_policy(web: &ScriptedServer) -> ServicePolicy {
     let base = format!("{}/v1", web.base());
     ServicePolicy::new(&base, Provider::OpenAi { model: "small".to_owned() }).unwrap()
 }
 
-pub(crate) fn tei(web: &FakeServer) -> Arc<Service> {
+pub(crate) fn tei(web: &ScriptedServer) -> Arc<Service> {
     Service::start(tei_policy(web)).unwrap()
 }
 
-pub(crate) fn openai(web: &FakeServer) -> Arc<Service> {
+pub(crate) fn openai(web: &ScriptedServer) -> Arc<Service> {
     Service::start(openai_policy(web)).unwrap()
 }
 

@@ -8,7 +8,7 @@ use crate::{openai, openai_reply, refused, request_texts, texts, unavailable, un
 
 #[tokio::test]
 async fn answers_out_of_order_are_put_in_order() {
-    let web = web::answer(|hit| openai_reply(hit, "small")).await;
+    let web = web::serve_sync(|hit| openai_reply(hit, "small")).await;
     let texts = texts(&["a", "bb", "ccc"]);
     let answer = openai(&web).embed(Purpose::Document, &texts).await.unwrap();
     assert_eq!(&*answer.model, "openai:small:3");
@@ -22,7 +22,7 @@ async fn answers_out_of_order_are_put_in_order() {
 
 #[tokio::test]
 async fn batches_are_bounded_in_number_and_bytes() {
-    let web = web::answer(|hit| openai_reply(hit, "small")).await;
+    let web = web::serve_sync(|hit| openai_reply(hit, "small")).await;
     let service = openai(&web);
     let many: Vec<String> = (0..300).map(|number| format!("text {number}")).collect();
     let answer = service.embed(Purpose::Document, &many).await.unwrap();
@@ -30,7 +30,7 @@ async fn batches_are_bounded_in_number_and_bytes() {
     let large: Vec<String> = (0..50).map(|number| format!("{number:08192} and more")).collect();
     let answer = service.embed(Purpose::Document, &large).await.unwrap();
     assert_eq!(answer.vectors[0], unit(&large[0][..8192]), "cut where the longest text ends");
-    let posts = web.posts();
+    let posts = web::posts(&web);
     assert_eq!(posts.len(), 4);
     for hit in posts {
         let (count, bytes) =
@@ -41,9 +41,9 @@ async fn batches_are_bounded_in_number_and_bytes() {
 
 #[tokio::test]
 async fn where_embeddings_are_is_found_out_once() {
-    let web = web::answer(|hit| match hit.path.as_str() {
+    let web = web::serve_sync(|hit| match hit.path.as_str() {
         "/embeddings" => openai_reply(hit, "small"),
-        _ => web::text(404, "{}"),
+        _ => web::reply_text(404, "{}"),
     })
     .await;
     let policy = ServicePolicy::new(&web.base(), Provider::OpenAi { model: "small".to_owned() }).unwrap();
@@ -58,7 +58,7 @@ async fn where_embeddings_are_is_found_out_once() {
 #[tokio::test]
 async fn an_unknown_model_is_refused_and_both_places_are_named() {
     let unknown = json!({"error": {"message": "no such model", "code": "model_not_found"}});
-    let web = web::answer(move |_| web::json(404, &unknown)).await;
+    let web = web::serve_sync(move |_| web::reply_json(404, &unknown)).await;
     let policy = ServicePolicy::new(&web.base(), Provider::OpenAi { model: "x".to_owned() }).unwrap();
     let text = refused(&Service::start(policy).unwrap()).await;
     assert!(text.contains("404 Not Found to POST /v1/embeddings (model_not_found)"), "{text}");
@@ -69,12 +69,12 @@ async fn an_unknown_model_is_refused_and_both_places_are_named() {
 async fn a_model_that_changes_between_batches_is_asked_once_more() {
     // The second batch comes from another model, by its name or by its dimension.
     for by_name in [true, false] {
-        let web = web::answer(move |hit| match (hit.number, by_name) {
+        let web = web::serve_sync(move |hit| match (hit.number, by_name) {
             (1, true) => openai_reply(hit, "other"),
             (1, false) => {
                 let one = |(index, _)| json!({"index": index, "embedding": [1.0]});
                 let data: Vec<_> = request_texts(hit).iter().enumerate().map(one).collect();
-                web::json(200, &json!({"model": "small", "data": data}))
+                web::reply_json(200, &json!({"model": "small", "data": data}))
             }
             _ => openai_reply(hit, "small"),
         })
@@ -83,18 +83,18 @@ async fn a_model_that_changes_between_batches_is_asked_once_more() {
         let answer = openai(&web).embed(Purpose::Document, &many).await.unwrap();
         assert_eq!(&*answer.model, "openai:small:3");
         assert_eq!(answer.vectors, units(&many));
-        assert_eq!(web.posts().len(), 4);
+        assert_eq!(web::posts(&web).len(), 4);
     }
 }
 
 #[tokio::test]
 async fn a_model_that_keeps_changing_is_reported() {
-    let web = web::answer(|hit| openai_reply(hit, &format!("m{}", hit.number))).await;
+    let web = web::serve_sync(|hit| openai_reply(hit, &format!("m{}", hit.number))).await;
     let many: Vec<String> = (0..300).map(|number| format!("text {number}")).collect();
     let service = openai(&web);
     let error = service.embed(Purpose::Document, &many).await.unwrap_err().to_string();
     assert!(error.contains("does not answer") && error.contains("changed its model"), "{error}");
-    assert_eq!(web.posts().len(), 4);
+    assert_eq!(web::posts(&web).len(), 4);
     // A single batch has one model, whatever its name, so this succeeds.
     service.embed(Purpose::Query, &texts(&["a"])).await.unwrap();
 }
@@ -106,7 +106,7 @@ async fn indexes_that_do_not_fit_are_refused() {
         (json!([{"index": 1, "embedding": [1.0]}]), "index 1 for 1 texts"),
         (json!([{"index": 0, "embedding": "AACAPw=="}]), "not a list of embeddings"),
     ] {
-        let web = web::answer(move |_| web::json(200, &json!({"data": data}))).await;
+        let web = web::serve_sync(move |_| web::reply_json(200, &json!({"data": data}))).await;
         let text = refused(&openai(&web)).await;
         assert!(text.contains(says), "{text}");
     }
@@ -115,20 +115,21 @@ async fn indexes_that_do_not_fit_are_refused() {
 #[tokio::test]
 async fn a_quota_that_is_used_up_is_named() {
     let body = json!({"error": {"message": "You exceeded it", "type": "insufficient_quota"}});
-    let web = web::answer(move |_| web::with_header(web::json(429, &body), "retry-after", "0")).await;
+    let web =
+        web::serve_sync(move |_| web::with_header(web::reply_json(429, &body), "retry-after", "0")).await;
     let text = unavailable(&openai(&web)).await;
     assert!(text.contains("429 Too Many Requests") && text.contains("insufficient_quota"), "{text}");
 }
 
 #[tokio::test]
 async fn a_large_answer_is_read_whole() {
-    let web = web::answer(|hit| {
+    let web = web::serve_sync(|hit| {
         let item = |(index, text): (usize, &String)| {
             let one = |at: usize| if at == text.len() { 1.0 } else { 0.0 };
             json!({"index": index, "embedding": (0..8192).map(one).collect::<Vec<f64>>()})
         };
         let data: Vec<_> = request_texts(hit).iter().enumerate().map(item).collect();
-        web::json(200, &json!({"model": "small", "data": data}))
+        web::reply_json(200, &json!({"model": "small", "data": data}))
     })
     .await;
     let many: Vec<String> = (1..=40).map(|length| "x".repeat(length)).collect();

@@ -116,9 +116,9 @@ async fn a_batch_that_took_too_long_is_smaller_the_next_time() {
 
 #[tokio::test]
 async fn a_batch_that_was_too_large_is_smaller_the_next_time() {
-    let web = web::answer(|hit| match hit.path.as_str() {
+    let web = web::serve_sync(|hit| match hit.path.as_str() {
         "/info" => info("m", 8),
-        _ if request_texts(hit).len() > 1 => web::text(413, "{}"),
+        _ if request_texts(hit).len() > 1 => web::reply_text(413, "{}"),
         _ => tei_reply(hit),
     })
     .await;

@@ -16,7 +16,7 @@ fn with_secrets(policy: ServicePolicy) -> ServicePolicy {
 
 #[tokio::test]
 async fn key_and_headers_are_sent() {
-    let web = web::answer(|hit| openai_reply(hit, "small")).await;
+    let web = web::serve_sync(|hit| openai_reply(hit, "small")).await;
     let service = Service::start(with_secrets(openai_policy(&web))).unwrap();
     service.embed(Purpose::Query, &texts(&["a"])).await.unwrap();
     let headers = &web.requests()[0].headers;
@@ -37,7 +37,7 @@ async fn no_failure_and_no_debug_text_repeats_them() {
     ];
     let _time = Frozen::new();
     for body in echoes {
-        let web = web::answer(move |_| web::json(401, &body)).await;
+        let web = web::serve_sync(move |_| web::reply_json(401, &body)).await;
         let service = Service::start(with_secrets(openai_policy(&web))).unwrap();
         let mut told = String::new();
         for _ in 0..4 {
@@ -52,7 +52,7 @@ async fn no_failure_and_no_debug_text_repeats_them() {
 
 #[tokio::test]
 async fn parameters_of_the_address_are_sent_and_not_told() {
-    let web = web::answer(|_| web::text(403, "{}")).await;
+    let web = web::serve_sync(|_| web::reply_text(403, "{}")).await;
     let provider = vmcp_embedding_service::Provider::OpenAi { model: "m".to_owned() };
     let policy = ServicePolicy::new(&format!("{}/v1?code=hush", web.base()), provider).unwrap();
     let service = Service::start(policy).unwrap();

@@ -9,7 +9,7 @@ use crate::{info, request_texts, tei, tei_reply, texts, unavailable, units, web}
 
 #[tokio::test]
 async fn vectors_come_in_the_order_of_the_texts_in_batches_the_server_allows() {
-    let web = web::answer(|hit| if hit.path == "/info" { info("m", 3) } else { tei_reply(hit) }).await;
+    let web = web::serve_sync(|hit| if hit.path == "/info" { info("m", 3) } else { tei_reply(hit) }).await;
     let service = tei(&web);
     assert_eq!(service.batch_size(), 32, "what the server allows is not known yet");
     let texts = texts(&["a", "bb", "ccc", "dddd", "eeeee", "ffffff", "ggggggg"]);
@@ -17,7 +17,7 @@ async fn vectors_come_in_the_order_of_the_texts_in_batches_the_server_allows() {
     assert_eq!(&*answer.model, "tei:m@abc");
     assert_eq!(answer.vectors, units(&texts));
     assert_eq!(service.batch_size(), 3);
-    let posts = web.posts();
+    let posts = web::posts(&web);
     let mut sizes: Vec<_> = posts.iter().map(|hit| request_texts(hit).len()).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [1, 3, 3]);
@@ -33,14 +33,14 @@ async fn vectors_come_in_the_order_of_the_texts_in_batches_the_server_allows() {
 
 #[tokio::test]
 async fn nothing_is_asked_for_no_texts() {
-    let web = web::answer(|_| info("m", 3)).await;
+    let web = web::serve_sync(|_| info("m", 3)).await;
     let answer = tei(&web).embed(Purpose::Document, &[]).await.unwrap();
     assert!(answer.vectors.is_empty() && web.requests().is_empty());
 }
 
 #[tokio::test]
 async fn a_text_without_any_is_sent_as_one_that_servers_take() {
-    let web = web::answer(|hit| if hit.path == "/info" { info("m", 3) } else { tei_reply(hit) }).await;
+    let web = web::serve_sync(|hit| if hit.path == "/info" { info("m", 3) } else { tei_reply(hit) }).await;
     let answer = tei(&web).embed(Purpose::Query, &texts(&[" "])).await.unwrap();
     assert_eq!(answer.vectors, units(&texts(&["-"])));
 }
@@ -49,7 +49,7 @@ async fn a_text_without_any_is_sent_as_one_that_servers_take() {
 async fn a_model_that_changes_in_between_is_asked_once_more() {
     let embeds = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&embeds);
-    let web = web::answer(move |hit| match hit.path.as_str() {
+    let web = web::serve_sync(move |hit| match hit.path.as_str() {
         "/info" if seen.load(Ordering::SeqCst) == 0 => info("old", 2),
         "/info" => info("new", 2),
         _ => {
@@ -67,21 +67,21 @@ async fn a_model_that_changes_in_between_is_asked_once_more() {
 
 #[tokio::test]
 async fn a_model_that_keeps_changing_is_reported() {
-    let web = web::answer(|hit| match hit.path.as_str() {
+    let web = web::serve_sync(|hit| match hit.path.as_str() {
         "/info" => info(&format!("m{}", hit.number), 2),
         _ => tei_reply(hit),
     })
     .await;
     let text = unavailable(&tei(&web)).await;
     assert!(text.contains("changed its model") && text.contains("tei:m"), "{text}");
-    assert_eq!(web.posts().len(), 2, "once more and no more");
+    assert_eq!(web::posts(&web).len(), 2, "once more and no more");
 }
 
 #[tokio::test]
 async fn a_query_notices_that_the_server_came_back_with_another_model() {
     let revision = Arc::new(AtomicUsize::new(1));
     let now = Arc::clone(&revision);
-    let web = web::answer(move |hit| match hit.path.as_str() {
+    let web = web::serve_sync(move |hit| match hit.path.as_str() {
         "/info" => info(&format!("m{}", now.load(Ordering::SeqCst)), 2),
         _ => tei_reply(hit),
     })
@@ -98,7 +98,9 @@ async fn a_query_notices_that_the_server_came_back_with_another_model() {
 
 #[tokio::test]
 async fn a_server_without_info_is_named_by_its_place() {
-    let web = web::answer(|hit| if hit.path == "/info" { web::text(404, "") } else { tei_reply(hit) }).await;
+    let web =
+        web::serve_sync(|hit| if hit.path == "/info" { web::reply_text(404, "") } else { tei_reply(hit) })
+            .await;
     let answer = tei(&web).embed(Purpose::Document, &texts(&["a"])).await.unwrap();
     assert_eq!(*answer.model, format!("tei:{}:3", web.address));
 }
