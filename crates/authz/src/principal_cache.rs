@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
+use lru::LruCache;
 use parking_lot::Mutex;
 use vmcp_domain::{Caller, Prompt, Resource, ResourceTemplate, Tool};
 
@@ -16,7 +18,7 @@ use crate::policy::AuthzPolicy;
 use crate::principal::Principal;
 
 /// Maximum number of cached callers. The least recently used caller is evicted first.
-pub(crate) const CALLER_COUNT_MAX: usize = 1024;
+pub(crate) const CALLER_COUNT_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// Maximum number of different views that are cached for one list.
 const VIEW_COUNT_MAX: usize = 1024;
 /// Maximum number of lists of one kind that are cached. There is more than one only where the inner gateway
@@ -40,23 +42,19 @@ pub(crate) struct PrincipalCache {
     table: Mutex<Table>,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    /// Counts look-ups, to find the least recently used entry.
-    use_counter: u64,
-    entries: ahash::HashMap<u64, CacheEntry>,
-}
+/// The callers by their keys.
+type Table = LruCache<u64, CacheEntry, ahash::RandomState>;
 
 #[derive(Debug)]
 struct CacheEntry {
     caller: Caller,
     principal: Arc<CachedPrincipal>,
-    last_used: u64,
 }
 
 impl Default for PrincipalCache {
     fn default() -> Self {
-        Self { hasher: ahash::RandomState::new(), table: Mutex::default() }
+        let table = LruCache::with_hasher(CALLER_COUNT_MAX, ahash::RandomState::new());
+        Self { hasher: ahash::RandomState::new(), table: Mutex::new(table) }
     }
 }
 
@@ -64,17 +62,24 @@ impl PrincipalCache {
     /// The principal of the caller, from the cache or resolved now.
     pub(crate) fn get_or_resolve(&self, policy: &AuthzPolicy, caller: &Caller) -> Arc<CachedPrincipal> {
         let key = self.key(caller);
-        if let Some(known) = self.table.lock().find(key, caller) {
+        if let Some(known) = find(&mut self.table.lock(), key, caller) {
             return known;
         }
-        let known = Arc::new(CachedPrincipal {
+        let resolved = Arc::new(CachedPrincipal {
             principal: policy.resolve_principal(caller),
             tools: LastView::default(),
             resources: LastView::default(),
             templates: LastView::default(),
             prompts: LastView::default(),
         });
-        self.table.lock().insert(key, caller.clone(), known)
+        // If another request has resolved the same caller meanwhile, its entry wins, so that the caller keeps
+        // the same list views.
+        let mut table = self.table.lock();
+        if let Some(known) = find(&mut table, key, caller) {
+            return known;
+        }
+        table.put(key, CacheEntry { caller: caller.clone(), principal: resolved.clone() });
+        resolved
     }
 
     /// A hash of everything that distinguishes callers. Equal hashes are resolved by comparing the callers.
@@ -91,34 +96,14 @@ impl PrincipalCache {
 
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.table.lock().entries.len()
+        self.table.lock().len()
     }
 }
 
-impl Table {
-    fn find(&mut self, key: u64, caller: &Caller) -> Option<Arc<CachedPrincipal>> {
-        self.use_counter += 1;
-        let index = self.entries.get_mut(&key).filter(|index| index.caller == *caller)?;
-        index.last_used = self.use_counter;
-        Some(index.principal.clone())
-    }
-
-    /// Inserts `known`, unless another request inserted the same caller meanwhile. The earlier entry wins, so
-    /// that the caller keeps the same list views.
-    fn insert(&mut self, key: u64, caller: Caller, known: Arc<CachedPrincipal>) -> Arc<CachedPrincipal> {
-        if let Some(known) = self.find(key, &caller) {
-            return known;
-        }
-        if self.entries.len() >= CALLER_COUNT_MAX
-            && let Some(oldest) =
-                self.entries.iter().min_by_key(|(_, index)| index.last_used).map(|(key, _)| *key)
-        {
-            self.entries.remove(&oldest);
-        }
-        self.entries
-            .insert(key, CacheEntry { caller, principal: known.clone(), last_used: self.use_counter });
-        known
-    }
+/// The cached caller. Equal keys are distinguished by comparing the callers.
+fn find(table: &mut Table, key: u64, caller: &Caller) -> Option<Arc<CachedPrincipal>> {
+    let entry = table.get(&key).filter(|entry| entry.caller == *caller)?;
+    Some(entry.principal.clone())
 }
 
 /// The view that a caller last saw of one kind of list. Holds weak pointers, so it keeps neither list alive.

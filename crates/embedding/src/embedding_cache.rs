@@ -10,6 +10,7 @@ pub(crate) mod vector_record;
 
 use std::fs::DirBuilder;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::embedding_cache::query_cache::QueryCache;
 use crate::embedding_cache::vector_record::{Digest, digest};
 
 /// Maximum number of cached queries; about 2 MB with 384 dimensions.
-const QUERIES_MAX: usize = 1_024;
+const QUERIES_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 
 /// Maximum number of cached documents. With 384 dimensions each takes about 420 bytes, in memory and on disk.
 const DOCUMENTS_MAX: usize = 200_000;
@@ -57,7 +58,7 @@ impl Cached {
         inner: Arc<dyn Embedder>,
         folder: Option<&Path>,
         documents_max: usize,
-        queries_max: usize,
+        queries_max: NonZeroUsize,
     ) -> io::Result<Self> {
         if let Some(folder) = folder {
             // Private to the user, because the vectors reveal what the texts of the tools are about.

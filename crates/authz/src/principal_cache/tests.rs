@@ -24,14 +24,14 @@ fn caller(issuer: &str, subject: &str) -> Caller {
 fn callers_are_remembered_up_to_a_bound() {
     let (policy, callers) = (permissive_policy(), PrincipalCache::default());
     let first = callers.get_or_resolve(&policy, &caller("i", "first"));
-    let last = CALLER_COUNT_MAX * 3;
+    let last = CALLER_COUNT_MAX.get() * 3;
     for number in 0..last {
         // The first caller is looked up in every round, so it is never the least recently used one.
         assert!(Arc::ptr_eq(&first, &callers.get_or_resolve(&policy, &caller("i", "first"))));
         callers.get_or_resolve(&policy, &caller("i", &number.to_string()));
-        assert!(callers.count() <= CALLER_COUNT_MAX);
+        assert!(callers.count() <= CALLER_COUNT_MAX.get());
     }
-    assert_eq!(callers.count(), CALLER_COUNT_MAX);
+    assert_eq!(callers.count(), CALLER_COUNT_MAX.get());
     let newest = callers.get_or_resolve(&policy, &caller("i", &(last - 1).to_string()));
     assert!(!Arc::ptr_eq(&newest, &first));
 }

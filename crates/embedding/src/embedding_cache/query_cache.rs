@@ -1,22 +1,21 @@
 //! The vectors of the most recent queries, for one model at a time.
 
-use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+
+use lru::LruCache;
 
 use crate::embedding_cache::vector_record::Digest;
 
-/// A cache of at most `vectors_max` vectors. The least recently used one is evicted.
+/// A cache of vectors. The least recently used one is evicted.
 pub(super) struct QueryCache {
     model: Option<Arc<str>>,
-    vectors: HashMap<Digest, (u64, Vec<f32>)>,
-    vectors_max: usize,
-    /// Counts uses; the vector with the lowest number is the least recently used one.
-    use_counter: u64,
+    vectors: LruCache<Digest, Vec<f32>>,
 }
 
 impl QueryCache {
-    pub(super) fn new(vectors_max: usize) -> Self {
-        Self { model: None, vectors: HashMap::new(), vectors_max, use_counter: 0 }
+    pub(super) fn new(vectors_max: NonZeroUsize) -> Self {
+        Self { model: None, vectors: LruCache::new(vectors_max) }
     }
 
     /// The vectors of all these queries; `None` unless all are cached.
@@ -24,14 +23,7 @@ impl QueryCache {
         if self.model.as_ref() != Some(model) {
             return None;
         }
-        self.use_counter += 1;
-        let use_counter = self.use_counter;
-        let one = |digest| {
-            let (used, vector) = self.vectors.get_mut(digest)?;
-            *used = use_counter;
-            Some(vector.clone())
-        };
-        digests.iter().map(one).collect()
+        digests.iter().map(|digest| self.vectors.get(digest).cloned()).collect()
     }
 
     pub(super) fn insert(&mut self, model: &Arc<str>, digests: &[Digest], vectors: &[Vec<f32>]) {
@@ -40,13 +32,7 @@ impl QueryCache {
             self.vectors.clear();
         }
         for (digest, vector) in digests.iter().zip(vectors) {
-            self.use_counter += 1;
-            self.vectors.insert(*digest, (self.use_counter, vector.clone()));
-            if self.vectors.len() > self.vectors_max {
-                let oldest = self.vectors.iter().min_by_key(|(_, (used, _))| *used);
-                let oldest = oldest.map(|(digest, _)| *digest);
-                oldest.map(|oldest| self.vectors.remove(&oldest));
-            }
+            self.vectors.put(*digest, vector.clone());
         }
     }
 }

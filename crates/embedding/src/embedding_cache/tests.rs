@@ -142,7 +142,9 @@ async fn damaged_files_lose_what_is_damaged_and_no_more() {
 async fn the_oldest_documents_make_room() {
     let folder = tempfile::tempdir().unwrap();
     let inner = CountingEmbedder::new("m");
-    let cached = Cached::open_with_limits(inner.clone(), Some(folder.path()), 10, 10).unwrap();
+    let cached =
+        Cached::open_with_limits(inner.clone(), Some(folder.path()), 10, NonZeroUsize::new(10).unwrap())
+            .unwrap();
     for start in 0..20 {
         check(&cached, &texts(start * 5..start * 5 + 5)).await;
     }
@@ -174,7 +176,7 @@ async fn two_processes_share_a_folder() {
 #[tokio::test]
 async fn a_query_asked_again_is_free() {
     let inner = CountingEmbedder::new("m");
-    let cached = Cached::open_with_limits(inner.clone(), None, 10, 2).unwrap();
+    let cached = Cached::open_with_limits(inner.clone(), None, 10, NonZeroUsize::new(2).unwrap()).unwrap();
     let request = async |text: &str| {
         let embedded = cached.embed(Purpose::Query, &[text.to_owned()]).await.unwrap();
         assert_eq!(embedded.vectors, [vector(text)]);
