@@ -18,7 +18,9 @@ pub(crate) fn without_secrets(file: &File, raw: &Value) -> Value {
 /// The value at `key` of the section `parent`. The items of a list have the key of the list.
 fn redact(value: Value, raw: &Value, key: &str, parent: &str) -> Value {
     match (value, raw) {
-        (Value::String(_), Value::String(raw)) if is_reference(raw) => Value::from(raw.as_str()),
+        (Value::String(_), Value::String(raw)) if is_reference(raw, is_secret(key, parent)) => {
+            Value::from(raw.as_str())
+        }
         // A literal `${` would be read as a reference.
         (Value::String(text), _) => redact_text(text, key, parent).replace("${", "$${").into(),
         (Value::Array(items), raw) => redact_list(items, raw, key, parent),
@@ -33,15 +35,28 @@ fn redact(value: Value, raw: &Value, key: &str, parent: &str) -> Value {
     }
 }
 
-/// True if the text refers to the environment, and the rest of it is no secret.
-fn is_reference(raw: &str) -> bool {
+/// True if the text refers to the environment, and what it says itself is no secret. The default of a
+/// reference counts as a secret where the value is one.
+fn is_reference(raw: &str, is_secret: bool) -> bool {
     let mut rest = raw.replace("$${", "");
     let mut has_reference = false;
     while let Some((before, after)) = rest.split_once("${") {
+        let (inside, after) = after.split_once('}').unwrap_or_default();
+        let default = inside.split_once(":-").map_or("", |(_, default)| default);
+        if is_secret && !default.is_empty() {
+            return false;
+        }
         has_reference = true;
-        rest = format!("{before} {}", after.split_once('}').unwrap_or_default().1);
+        rest = format!("{before} {default} {after}");
     }
     has_reference && !looks_like_secret(&rest)
+}
+
+/// True for the values of keys that may hold secrets.
+fn is_secret(key: &str, parent: &str) -> bool {
+    matches!(parent, "env" | "headers" | "embeddingHeaders")
+        || matches!(key, "args" | "headerValue" | "scrapeKey")
+        || key.to_ascii_lowercase().ends_with("clientsecret")
 }
 
 fn redact_list(items: Vec<Value>, raw: &Value, key: &str, parent: &str) -> Value {
@@ -52,19 +67,16 @@ fn redact_list(items: Vec<Value>, raw: &Value, key: &str, parent: &str) -> Value
             return redact(item, raw, key, parent);
         };
         let shown = redact_arg(arg, &mut secret_follows);
-        let has_reference = raw.as_str().is_some_and(is_reference);
+        let has_reference = raw.as_str().is_some_and(|raw| is_reference(raw, true));
         if has_reference { raw.clone() } else { shown.replace("${", "$${").into() }
     });
     items.collect()
 }
 
 fn redact_text(text: String, key: &str, parent: &str) -> String {
-    let is_secret = matches!(parent, "env" | "headers" | "embeddingHeaders")
-        || key == "headerValue"
-        || key.to_ascii_lowercase().ends_with("clientsecret");
     match key {
-        _ if is_secret => REDACTED.to_owned(),
         "scrapeKey" => REDACTED_SCRAPE_KEY.to_owned(),
+        _ if is_secret(key, parent) => REDACTED.to_owned(),
         "url" | "cluster" | "sentinels" | "embeddingService" => {
             let shown = text.parse().map_or_else(|_| text.clone(), |url| redact_url(&url));
             // Without a path, the parser adds one.

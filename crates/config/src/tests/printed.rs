@@ -180,7 +180,7 @@ name: a
 listen: {port: '${PORT:-4000}'}
 backends:
   - {name: b, command: npx, args: ['--token', '${TOKEN}', '$${x}'], env: {KEY: 'x${TOKEN}', PLAIN: literal,
-      MIXED: 'ghp_0123456789abcdefghij${TOKEN}'}}
+      MIXED: 'ghp_0123456789abcdefghij${TOKEN}', DEFAULT: '${GONE:-hush}'}}
 ",
     );
     let shown: Value = serde_json::from_str(&effective_json(&settings)).unwrap();
@@ -188,7 +188,7 @@ backends:
     assert_eq!(shown["backends"][0]["args"], json!(["--token", "${TOKEN}", "$${x}"]));
     assert_eq!(
         shown["backends"][0]["env"],
-        json!({"KEY": "x${TOKEN}", "MIXED": "[redacted]", "PLAIN": "[redacted]"})
+        json!({"DEFAULT": "[redacted]", "KEY": "x${TOKEN}", "MIXED": "[redacted]", "PLAIN": "[redacted]"})
     );
 }
 
