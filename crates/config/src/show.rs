@@ -55,7 +55,7 @@ fn notes(settings: &Settings) -> Vec<String> {
         format!("the namespace (`VMCP_NAMESPACE`) is `{}`", settings.namespace),
         format!("processes of stdio servers: at most {}", settings.process_count_worst_case()),
         format!(
-            "fixed: lists have pages of {} items, and idle connections get a sign of life every {}",
+            "fixed: lists have pages of {} items, and silent streams get a keep-alive comment every {}",
             limits.page_items_max,
             format(limits.keep_alive)
         ),

@@ -18,11 +18,10 @@ pub(crate) fn without_secrets(file: &File, raw: &Value) -> Value {
 /// The value at `key` of the section `parent`. The items of a list have the key of the list.
 fn redact(value: Value, raw: &Value, key: &str, parent: &str) -> Value {
     match (value, raw) {
-        (Value::String(_), Value::String(raw)) if is_reference(raw, is_secret(key, parent)) => {
-            Value::from(raw.as_str())
-        }
-        // A literal `${` would be read as a reference.
-        (Value::String(text), _) => redact_text(text, key, parent).replace("${", "$${").into(),
+        (Value::String(text), raw) => written_reference(raw, key, parent)
+            // A literal `${` would be read as a reference.
+            .unwrap_or_else(|| redact_text(text, key, parent).replace("${", "$${"))
+            .into(),
         (Value::Array(items), raw) => redact_list(items, raw, key, parent),
         (Value::Object(entries), raw) => {
             let entries = entries.into_iter().map(|(name, value)| {
@@ -35,21 +34,35 @@ fn redact(value: Value, raw: &Value, key: &str, parent: &str) -> Value {
     }
 }
 
-/// True if the text refers to the environment, and what it says itself is no secret. The default of a
-/// reference counts as a secret where the value is one.
-fn is_reference(raw: &str, is_secret: bool) -> bool {
+/// The text as it is written if it refers to the environment, or its replacement if what it says itself may be
+/// a secret. The default of a reference counts as a secret where the value is one. `None` for a text without
+/// references.
+///
+/// The expanded text is never shown, since a variable may hold a secret in any place.
+fn written_reference(raw: &Value, key: &str, parent: &str) -> Option<String> {
+    let raw = raw.as_str()?;
     let mut rest = raw.replace("$${", "");
-    let mut has_reference = false;
+    let (mut has_reference, mut has_default) = (false, false);
     while let Some((before, after)) = rest.split_once("${") {
         let (inside, after) = after.split_once('}').unwrap_or_default();
         let default = inside.split_once(":-").map_or("", |(_, default)| default);
-        if is_secret && !default.is_empty() {
-            return false;
-        }
         has_reference = true;
+        has_default |= !default.is_empty();
         rest = format!("{before} {default} {after}");
     }
-    has_reference && !looks_like_secret(&rest)
+    let is_hidden = looks_like_secret(&rest) || has_default && is_secret(key, parent);
+    has_reference.then(|| if is_hidden { replacement(key, raw) } else { raw.to_owned() })
+}
+
+/// A text that is accepted at `key` instead of `text`.
+fn replacement(key: &str, text: &str) -> String {
+    match key {
+        "scrapeKey" => REDACTED_SCRAPE_KEY.to_owned(),
+        "url" | "cluster" | "sentinels" | "embeddingService" => {
+            format!("{}://redacted", text.split_once("://").map_or("http", |(scheme, _)| scheme))
+        }
+        _ => REDACTED.to_owned(),
+    }
 }
 
 /// True for the values of keys that may hold secrets.
@@ -67,16 +80,14 @@ fn redact_list(items: Vec<Value>, raw: &Value, key: &str, parent: &str) -> Value
             return redact(item, raw, key, parent);
         };
         let shown = redact_arg(arg, &mut secret_follows);
-        let has_reference = raw.as_str().is_some_and(|raw| is_reference(raw, true));
-        if has_reference { raw.clone() } else { shown.replace("${", "$${").into() }
+        written_reference(raw, key, parent).unwrap_or_else(|| shown.replace("${", "$${")).into()
     });
     items.collect()
 }
 
 fn redact_text(text: String, key: &str, parent: &str) -> String {
     match key {
-        "scrapeKey" => REDACTED_SCRAPE_KEY.to_owned(),
-        _ if is_secret(key, parent) => REDACTED.to_owned(),
+        _ if is_secret(key, parent) => replacement(key, &text),
         "url" | "cluster" | "sentinels" | "embeddingService" => {
             let shown = text.parse().map_or_else(|_| text.clone(), |url| redact_url(&url));
             // Without a path, the parser adds one.

@@ -179,17 +179,19 @@ fn references_to_the_environment_stay_references() {
 name: a
 listen: {port: '${PORT:-4000}'}
 backends:
-  - {name: b, command: npx, args: ['--token', '${TOKEN}', '$${x}'], env: {KEY: 'x${TOKEN}', PLAIN: literal,
+  - {name: b, command: npx, args: ['--token', '${TOKEN}', '$${x}', '--pw=${TOKEN:-hush}'], env: {KEY: 'x${TOKEN}', PLAIN: literal,
       MIXED: 'ghp_0123456789abcdefghij${TOKEN}', DEFAULT: '${GONE:-hush}'}}
+  - {name: c, url: 'https://h/s/N2Q0ZTYwOTctYzA4ZS00/${TOKEN}'}
 ",
     );
     let shown: Value = serde_json::from_str(&effective_json(&settings)).unwrap();
     assert_eq!(shown["listen"]["port"], 9000, "no secret, so the value in effect");
-    assert_eq!(shown["backends"][0]["args"], json!(["--token", "${TOKEN}", "$${x}"]));
+    assert_eq!(shown["backends"][0]["args"], json!(["--token", "${TOKEN}", "$${x}", "[redacted]"]));
     assert_eq!(
         shown["backends"][0]["env"],
         json!({"DEFAULT": "[redacted]", "KEY": "x${TOKEN}", "MIXED": "[redacted]", "PLAIN": "[redacted]"})
     );
+    assert_eq!(shown["backends"][1]["url"], "https://redacted", "neither its key nor the variable");
 }
 
 #[test]
