@@ -52,8 +52,8 @@ impl DecisionCapture {
 }
 
 /// Stores the limiter's decision about the call that this task makes. Without a capture the call is one of a
-/// virtual tool, which [`AuditedRequests`](crate::AuditedRequests) records as the client requested it; `decision`
-/// is then not called.
+/// virtual tool, which [`AuditedRequests`](crate::AuditedRequests) records as the client requested it;
+/// `decision` is then not called.
 pub fn capture_decision(decision: impl FnOnce() -> CapturedDecision) {
     let _ = CAPTURE.try_with(|capture| {
         capture.decision.get_or_init(decision);

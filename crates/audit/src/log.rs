@@ -16,7 +16,7 @@ use crate::record_time;
 /// The output of audit records.
 pub type Output = Box<dyn Write + Send>;
 
-/// Is told how many records were written and lost.
+/// Counts the records that were written and lost.
 pub trait RecordObserver: Send + Sync {
     /// This number of records was written.
     fn on_written(&self, count: u64);

@@ -41,8 +41,8 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Starts the writer, whose outcomes go to `observer`. `clock` must be the limiter's clock, so that a record has the time that the limiter
-    /// saw. `endpoint` is the path of the MCP endpoint in records.
+    /// Starts the writer. `observer` counts what it writes and loses. `clock` must be the limiter's clock, so
+    /// that a record has the time that the limiter saw. `endpoint` is the path of the MCP endpoint in records.
     #[must_use]
     pub fn start(
         settings: AuditSettings,

@@ -8,7 +8,8 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time;
 use vmcp_http_client::{
-    AddressPolicy, ClientSettings, HttpClient, RuntimeExecutor, TlsError, Trust, error_chain, read_body,
+    AddressPolicy, ClientSettings, HttpClient, IDLE_TIMEOUT, RuntimeExecutor, TlsError, Trust, error_chain,
+    read_body,
 };
 
 use crate::error::FetchFailure;
@@ -42,6 +43,7 @@ impl TokenClient {
             addresses: AddressPolicy::Anywhere,
             connect_timeout: CONNECT_TIMEOUT,
             idle_max: IDLE_MAX,
+            idle_timeout: IDLE_TIMEOUT,
         };
         Ok(Self { client: HttpClient::new(&settings, RuntimeExecutor::of_caller())? })
     }

@@ -9,7 +9,8 @@ use http::{Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use vmcp_http_client::{
-    AddressPolicy, ClientSettings, HttpClient, RuntimeExecutor, TlsError, Trust, error_chain, read_body,
+    AddressPolicy, ClientSettings, HttpClient, IDLE_TIMEOUT, IDLE_TIMEOUT_TLS, RuntimeExecutor, TlsError,
+    Trust, error_chain, read_body,
 };
 
 use crate::failure::{FailureKind, ServiceFailure};
@@ -23,6 +24,7 @@ const IDLE_MAX: usize = 16;
 const ERROR_BYTES_MAX: usize = 16 << 10;
 /// Maximum length of an error code, in bytes.
 const ERROR_CODE_BYTES_MAX: usize = 48;
+
 /// A request to a service.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceCall {
@@ -51,15 +53,16 @@ pub(crate) struct Client {
 impl Client {
     /// Creates a client. It does not connect yet.
     pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, TlsError> {
+        let secure = policy.address.is_https();
         let settings = ClientSettings {
-            trust: if policy.address.is_https() { Trust::System } else { Trust::Nothing },
+            trust: if secure { Trust::System } else { Trust::Nothing },
             addresses: AddressPolicy::Anywhere,
             connect_timeout: CONNECT_TIMEOUT,
             idle_max: IDLE_MAX,
+            idle_timeout: if secure { IDLE_TIMEOUT_TLS } else { IDLE_TIMEOUT },
         };
         let client = HttpClient::new(&settings, RuntimeExecutor::of_caller())?;
-        let mut headers = HeaderMap::new();
-        headers.extend(policy.headers.clone());
+        let mut headers = policy.headers.clone();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(authorization) = &policy.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());

@@ -21,11 +21,12 @@ use crate::tls::{self, TlsError, Trust};
 /// The `User-Agent` of requests that have none.
 pub const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("vmcp/", env!("CARGO_PKG_VERSION")));
 
-/// How long a connection without TLS may be idle. Common servers close after 5 seconds (Node.js, uvicorn).
-/// Closing earlier avoids that a request is sent on a closing connection. Reconnecting without TLS is cheap.
-const IDLE_TIMEOUT_PLAIN: Duration = Duration::from_secs(4);
-/// How long a TLS connection may be idle: less than the 60 seconds of common proxies.
-const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
+/// How long a connection may be idle if some are without TLS. Common servers close after 5 seconds (Node.js,
+/// uvicorn). Closing earlier avoids that a request is sent on a closing connection. Reconnecting without TLS
+/// is cheap.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a connection may be idle if all use TLS: less than the 60 seconds of common proxies.
+pub const IDLE_TIMEOUT_TLS: Duration = Duration::from_secs(50);
 /// How often an idle HTTP/2 connection is checked.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -46,15 +47,11 @@ pub struct ClientSettings {
     pub connect_timeout: Duration,
     /// The maximum number of idle connections to one host.
     pub idle_max: usize,
+    /// How long a connection may be idle: [`IDLE_TIMEOUT`] or [`IDLE_TIMEOUT_TLS`].
+    pub idle_timeout: Duration,
 }
 
 impl ClientSettings {
-    /// How long a connection may be idle.
-    #[must_use]
-    pub fn idle_timeout(&self) -> Duration {
-        if self.trust == Trust::Nothing { IDLE_TIMEOUT_PLAIN } else { IDLE_TIMEOUT_TLS }
-    }
-
     /// A connector without TLS. It connects to allowed addresses only.
     #[must_use]
     pub fn tcp_connector(&self) -> TcpConnector {
@@ -121,7 +118,7 @@ impl HttpClient {
         let pool = Client::builder(executor)
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(settings.idle_timeout())
+            .pool_idle_timeout(settings.idle_timeout)
             .pool_max_idle_per_host(settings.idle_max)
             .http2_adaptive_window(true)
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
@@ -157,8 +154,13 @@ mod tests {
     use super::*;
 
     fn client(trust: Trust, addresses: AddressPolicy) -> HttpClient {
-        let settings =
-            ClientSettings { trust, addresses, connect_timeout: Duration::from_secs(5), idle_max: 1 };
+        let settings = ClientSettings {
+            trust,
+            addresses,
+            connect_timeout: Duration::from_secs(5),
+            idle_max: 1,
+            idle_timeout: IDLE_TIMEOUT,
+        };
         HttpClient::new(&settings, RuntimeExecutor::of_caller()).unwrap()
     }
 

@@ -8,7 +8,8 @@ use bytestring::ByteString;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
 use vmcp_http_client::{
-    AddressPolicy, ClientSettings, HttpClient, RequestError, RuntimeExecutor, TlsError, Trust, read_body,
+    AddressPolicy, ClientSettings, HttpClient, IDLE_TIMEOUT, RequestError, RuntimeExecutor, TlsError, Trust,
+    read_body,
 };
 use vmcp_json::Json;
 
@@ -50,8 +51,13 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     /// Builds a client without open connections.
     pub(crate) fn new(trust: Trust, address_policy: AddressPolicy) -> Result<Self, TlsError> {
-        let settings =
-            ClientSettings { trust, addresses: address_policy, connect_timeout: EXCHANGE_MAX, idle_max: 8 };
+        let settings = ClientSettings {
+            trust,
+            addresses: address_policy,
+            connect_timeout: EXCHANGE_MAX,
+            idle_max: 8,
+            idle_timeout: IDLE_TIMEOUT,
+        };
         Ok(Self { client: HttpClient::new(&settings, RuntimeExecutor::of_caller())? })
     }
 

@@ -9,7 +9,10 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::runtime::Handle;
 use vmcp_credentials::CredentialHeaders;
-use vmcp_http_client::{AddressPolicy, ClientSettings, RuntimeExecutor, Trust, is_forwardable_header};
+use vmcp_http_client::{
+    AddressPolicy, ClientSettings, IDLE_TIMEOUT, IDLE_TIMEOUT_TLS, RuntimeExecutor, Trust,
+    is_forwardable_header,
+};
 
 use crate::call_hold::SentFlag;
 use crate::failure::{Failure, FailureClass};
@@ -82,8 +85,9 @@ impl HttpClient {
             addresses: AddressPolicy::Anywhere,
             connect_timeout: connect_wait,
             idle_max: IDLE_MAX,
+            idle_timeout: if secure { IDLE_TIMEOUT_TLS } else { IDLE_TIMEOUT },
         };
-        let http1 = Http1Client::new(&policy.url, settings.tcp_connector(), settings.idle_timeout());
+        let http1 = Http1Client::new(&policy.url, settings.tcp_connector(), settings.idle_timeout);
         // Many threads share the connections. On the runtime of their first caller, a thread that is busy with
         // one call would delay the calls of all others.
         let client = vmcp_http_client::HttpClient::new(&settings, RuntimeExecutor::on(Handle::current()))

@@ -36,7 +36,7 @@ async fn three_failures_in_a_row_spare_callers_the_wait_until_it_is_back() {
         assert!(matches!(&error, EmbedError::Unavailable(text) if text.contains("circuit open")), "{error}");
         assert!(error.to_string().contains("500 Internal Server Error"), "{error}");
     }
-    assert_eq!(web::posts(&web).len(), 3, "nobody asked");
+    assert_eq!(web::posts(&web).len(), 3, "no request was sent");
 
     time.pass(Duration::from_secs(1)).await;
     assert!(!unavailable(&service).await.contains("circuit open"));

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use vmcp_http_client::{AddressPolicy, ClientSettings, TcpConnector, Trust};
+use vmcp_http_client::{AddressPolicy, ClientSettings, IDLE_TIMEOUT, TcpConnector, Trust};
 
 use super::Http1Client;
 use crate::call_hold::SentFlag;
@@ -18,11 +18,10 @@ fn tcp_connector() -> TcpConnector {
         addresses: AddressPolicy::Anywhere,
         connect_timeout: Duration::from_secs(5),
         idle_max: 1,
+        idle_timeout: IDLE_TIMEOUT,
     };
     settings.tcp_connector()
 }
-
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A server that gives each request the next of the given answers, and counts its connections.
 struct Server {
