@@ -6,6 +6,7 @@ mod server_names;
 
 use std::path::Path;
 
+use jsonc_parser::ParseOptions;
 use serde_json::{Map, Value};
 
 use super::convert::{self, Findings};
@@ -15,6 +16,20 @@ use super::load::read_file;
 use super::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
 use super::settings::{Overrides, Settings};
 use super::show::written::without_secrets;
+
+/// JSON with comments and trailing commas, as VS Code allows them, and nothing else.
+const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
+    allow_comments: true,
+    allow_trailing_commas: true,
+    allow_loose_object_property_names: false,
+    allow_missing_commas: false,
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
 
 /// Loads the `mcpServers` JSON at `path`. All other settings have their defaults, so only clashing tool names
 /// get a prefix.
@@ -87,15 +102,13 @@ pub(super) struct Servers {
 /// Reads the servers of a file. Without `env`, references to the environment stay as they are.
 pub(super) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
     let mut out = Servers::default();
-    let root: Value = match serde_json::from_str(&without_comments(text)) {
+    let root: Value = match jsonc_parser::parse_to_serde_value(text, &JSON_WITH_COMMENTS) {
         Ok(root) => root,
         Err(error) => {
-            let line = u64::try_from(error.line()).ok().filter(|line| *line > 0);
-            let message = error.to_string();
-            let message = message.split(" at line ").next().unwrap_or(&message);
+            let message = format!("not valid JSON at column {}: {}", error.column_display(), error.kind());
             out.problems.push(Problem {
-                line,
-                ..Problem::new("", format!("not valid JSON at column {}: {message}", error.column()))
+                line: u64::try_from(error.line_display()).ok(),
+                ..Problem::new("", message)
             });
             return out;
         }
@@ -260,71 +273,6 @@ impl ServerReader<'_, '_> {
             .filter_map(|(name, value)| Some((name.clone(), self.read_text(&join_path(key, name), value)?)))
             .collect()
     }
-}
-
-/// The text with comments and trailing commas replaced by blanks, as VS Code allows them. Lines and columns
-/// of the rest do not change, so that error messages are correct.
-fn without_comments(text: &str) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    let (mut at, mut comma) = (0, None);
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        let end = match rest {
-            [b'"', ..] => {
-                comma = None;
-                at + string_literal_length(rest)
-            }
-            [b'/', b'/', ..] => blank_out(&mut bytes, at, |rest| rest.iter().position(|b| *b == b'\n')),
-            [b'/', b'*', ..] => blank_out(&mut bytes, at, |rest| {
-                rest.windows(2).skip(2).position(|two| two == b"*/").map(|end| end + 4)
-            }),
-            [b']' | b'}', ..] => {
-                if let Some(comma) = comma.take() {
-                    bytes[comma] = b' ';
-                }
-                at + 1
-            }
-            [b',', ..] => {
-                comma = Some(at);
-                at + 1
-            }
-            [first, ..] => {
-                if !first.is_ascii_whitespace() {
-                    comma = None;
-                }
-                at + 1
-            }
-            [] => at + 1,
-        };
-        at = end;
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
-}
-
-/// The length in bytes of the string literal at the beginning of `bytes`, quotes included.
-fn string_literal_length(bytes: &[u8]) -> usize {
-    let mut at = 1;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            b'"' => return at + 1,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
-}
-
-/// Replaces the bytes from `at` on by blanks, as many as `len` says or up to the end, except line breaks.
-/// Returns the index after them.
-fn blank_out(bytes: &mut [u8], at: usize, len: impl Fn(&[u8]) -> Option<usize>) -> usize {
-    let rest = &mut bytes[at..];
-    let len = len(rest).unwrap_or(rest.len());
-    for byte in &mut rest[..len] {
-        if *byte != b'\n' {
-            *byte = b' ';
-        }
-    }
-    at + len
 }
 
 #[cfg(test)]

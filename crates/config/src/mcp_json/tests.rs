@@ -1,19 +1,22 @@
 use super::*;
 
 #[test]
-fn comments_and_final_commas_become_blanks() {
-    for (text, stripped) in [
-        ("{} // x", "{}     "),
-        ("[1, /* a */ 2,]", "[1,         2 ]"),
-        ("[1, // a\n]", "[1      \n]"),
-        ("{\"a\": \"// b /* ,]\"}", "{\"a\": \"// b /* ,]\"}"),
-        ("[\"\\\",\", ]", "[\"\\\",\"  ]"),
-        ("/* open", "       "),
-        ("/*/ x */1", "        1"),
-        ("[\"ä\", // ö\n]", "[\"ä\"       \n]"),
-        ("\"open", "\"open"),
-    ] {
-        assert_eq!(without_comments(text), stripped, "{text}");
+fn comments_and_trailing_commas_are_allowed() {
+    let server = r#"{"mcpServers":{/* a */"files":{"command":"x // y",}, // b
+        },}"#;
+    assert_eq!(names(server), ["files"]);
+    let error = |text: &str| {
+        let problem = servers(text).problems.remove(0);
+        (problem.line, problem.message)
+    };
+    let cases = [
+        ("{\n/* two\nlines */ \"mcpServers\": {]}", 3, "column 25: Unexpected token in object"),
+        ("{'mcpServers': {}}", 1, "column 2: Single-quoted strings are not allowed"),
+        ("{\"mcpServers\": {} /* open", 1, "column 19: Unterminated comment block"),
+        ("{\"mcpServers\": {}} {}", 1, "column 20: Text cannot contain more than one JSON value"),
+    ];
+    for (text, line, message) in cases {
+        assert_eq!(error(text), (Some(line), format!("not valid JSON at {message}")));
     }
 }
 
