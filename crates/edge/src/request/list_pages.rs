@@ -2,9 +2,11 @@
 //! from the cache until it is evicted. The gateway decides what a list contains.
 
 use std::any::Any;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use lru::LruCache;
 use parking_lot::Mutex;
 use vmcp_domain::{Error, ProtocolVersion};
 use vmcp_json::Json;
@@ -12,7 +14,7 @@ use vmcp_wire::cursor;
 use vmcp_wire::server::{ListKind, ResultWriter};
 
 /// The maximum number of cached pages.
-const CACHED_PAGES_MAX: usize = 64;
+const CACHED_PAGES_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 /// The maximum size of all cached pages together, in bytes.
 const CACHED_PAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -20,24 +22,27 @@ const CACHED_PAGE_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct ListPages(Mutex<PageCache>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PageCache {
-    pages: Vec<CachedPage>,
+    pages: LruCache<PageKey, CachedPage>,
     bytes: usize,
-    clock: u64,
+}
+
+impl Default for PageCache {
+    fn default() -> Self {
+        Self { pages: LruCache::new(CACHED_PAGES_MAX), bytes: 0 }
+    }
 }
 
 #[derive(Debug)]
 struct CachedPage {
-    key: PageKey,
     /// The weak reference keeps the allocation, so the address in the key cannot be reused by another list.
     /// It does not keep the list's items: pages of a dropped list are never requested again.
     list: Weak<dyn Any + Send + Sync>,
     page: Bytes,
-    last_used: u64,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct PageKey {
     list: usize,
     kind: ListKind,
@@ -93,34 +98,21 @@ impl ListPages {
     }
 
     fn get(&self, key: &PageKey) -> Option<Bytes> {
-        let mut cache = self.0.lock();
-        cache.clock += 1;
-        let now = cache.clock;
-        let cached = cache.pages.iter_mut().find(|cached| cached.key == *key)?;
-        cached.last_used = now;
-        Some(cached.page.clone())
+        self.0.lock().pages.get(key).map(|cached| cached.page.clone())
     }
 
     fn insert(&self, key: PageKey, list: Weak<dyn Any + Send + Sync>, page: Bytes) {
         if page.len() > CACHED_PAGE_BYTES_MAX / 4 {
             return;
         }
-        let mut cache = self.0.lock();
-        if cache.pages.iter().any(|cached| cached.key == key) {
-            return;
-        }
-        cache.clock += 1;
-        let used = cache.clock;
-        cache.pages.retain(|cached| cached.list.strong_count() > 0);
-        cache.pages.push(CachedPage { key, list, page, last_used: used });
-        cache.bytes = cache.pages.iter().map(|cached| cached.page.len()).sum();
-        while cache.pages.len() > CACHED_PAGES_MAX || cache.bytes > CACHED_PAGE_BYTES_MAX {
-            let pages = cache.pages.iter().enumerate();
-            let Some((oldest, _)) = pages.min_by_key(|(_, cached)| cached.last_used) else {
-                return;
-            };
-            let gone = cache.pages.swap_remove(oldest);
-            cache.bytes -= gone.page.len();
+        let PageCache { pages, bytes } = &mut *self.0.lock();
+        pages.retain(|_, cached| cached.list.strong_count() > 0);
+        pages.put(key, CachedPage { list, page });
+        *bytes = pages.iter().map(|(_, cached)| cached.page.len()).sum();
+        while *bytes > CACHED_PAGE_BYTES_MAX
+            && let Some((_, evicted)) = pages.pop_lru()
+        {
+            *bytes -= evicted.page.len();
         }
     }
 }
@@ -144,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_gave_way_is_let_go_with_its_pages() {
+    fn a_dropped_list_is_freed_with_its_pages() {
         let pages = ListPages::default();
         let list = |name: &str| Arc::new(vec![vmcp_testkit::tool("b", name, name)]);
         let first = list("first");
@@ -157,6 +149,7 @@ mod tests {
         page(&pages, &second);
         let cache = pages.0.lock();
         assert_eq!(cache.pages.len(), 1);
-        assert_eq!(cache.bytes, cache.pages[0].page.len());
+        let (_, cached) = cache.pages.peek_lru().unwrap();
+        assert_eq!(cache.bytes, cached.page.len());
     }
 }

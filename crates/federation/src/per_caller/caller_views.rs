@@ -9,8 +9,10 @@
 mod view;
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use vmcp_domain::{
@@ -24,11 +26,11 @@ use crate::health::refresh::DISCOVERY_TIMEOUT;
 use crate::state::FederationState;
 
 /// The maximum number of views. Beyond it, the least recently used view is evicted.
-const VIEWS_MAX: usize = 1000;
+const VIEWS_MAX: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 /// The maximum number of identities in the table. At this number the table of identities is cleared.
 const IDENTITIES_MAX: usize = 4096;
 /// The maximum number of cached catalogues. Beyond it, the least recently used one is evicted.
-const CATALOGUES_MAX: usize = 1000;
+const CATALOGUES_MAX: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 /// The maximum number of cached inventories for one backend. Beyond it, the oldest one is removed.
 const INVENTORIES_MAX: usize = 16;
 
@@ -45,13 +47,17 @@ pub(crate) struct CallerViews {
     catalogues: Mutex<CatalogueCache>,
 }
 
-#[derive(Default)]
 struct Table {
-    views: HashMap<ViewKey, Arc<CallerView>>,
+    views: LruCache<ViewKey, Arc<CallerView>>,
     /// The view of each identity, by the address of the identity. The entry holds the identity, so that its
     /// address is not used again.
     by_identity: HashMap<usize, KnownIdentity>,
-    clock: u64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { views: LruCache::new(VIEWS_MAX), by_identity: HashMap::new() }
+    }
 }
 
 struct KnownIdentity {
@@ -59,11 +65,15 @@ struct KnownIdentity {
     view: Option<Arc<CallerView>>,
 }
 
-#[derive(Default)]
 struct CatalogueCache {
-    entries: HashMap<Vec<ListingKey>, BuiltCatalogue>,
-    clock: u64,
+    entries: LruCache<Vec<ListingKey>, BuiltCatalogue>,
     inventories: HashMap<usize, VecDeque<Arc<Inventory>>>,
+}
+
+impl Default for CatalogueCache {
+    fn default() -> Self {
+        Self { entries: LruCache::new(CATALOGUES_MAX), inventories: HashMap::new() }
+    }
 }
 
 /// One listing of a catalogue. The address of the inventory identifies it.
@@ -81,8 +91,6 @@ struct BuiltCatalogue {
     /// Holds the inventories, so that no other inventory gets an address in the key.
     _inventories: Vec<Arc<Inventory>>,
     catalogue: Arc<Catalogue>,
-    /// The time of its last use, on the clock of [`CatalogueCache`].
-    last_used: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,7 +116,8 @@ impl CallerViews {
     /// The number of views in which the backend at index `backend_index` is available.
     pub(crate) fn caller_count(&self, backend_index: usize) -> usize {
         let Some(index) = self.backend_indices.iter().position(|one| *one == backend_index) else { return 0 };
-        let views: Vec<Arc<CallerView>> = lock(&self.table).views.values().cloned().collect();
+        let views: Vec<Arc<CallerView>> =
+            lock(&self.table).views.iter().map(|(_, view)| view.clone()).collect();
         let sees = |view: &&Arc<CallerView>| {
             lock(&view.state).backends.get(index).is_some_and(|slot| slot.is_available)
         };
@@ -145,11 +154,8 @@ impl CallerViews {
             if let Some(view) = table.views.get(&key) {
                 return view.clone();
             }
-            if table.views.len() >= VIEWS_MAX {
-                table.evict_oldest();
-            }
             let view = CallerView::new(User(identity.clone()), token.clone(), key.clone());
-            table.views.insert(key, view.clone());
+            table.insert(key, view.clone());
             view
         });
         if table.by_identity.len() >= IDENTITIES_MAX {
@@ -164,16 +170,8 @@ impl CallerViews {
     /// answered this caller nor failed yet.
     pub(crate) async fn catalogue(&self, shared: &Arc<FederationState>, ctx: &CallContext) -> Arc<Catalogue> {
         let Some((view, token)) = self.view(shared, ctx) else { return shared.catalogue() };
-        let now = {
-            let mut table = lock(&self.table);
-            table.clock += 1;
-            table.clock
-        };
-        {
-            let mut state = lock(&view.state);
-            state.token = token;
-            state.last_used = now;
-        }
+        lock(&self.table).views.promote(&view.key);
+        lock(&view.state).token = token;
         view.fetch_due(shared);
         if *view.undiscovered.borrow() > 0 {
             let mut undiscovered = view.undiscovered.subscribe();
@@ -214,8 +212,8 @@ impl CallerViews {
         let Some(index) = self.backend_indices.iter().position(|one| *one == backend_index) else { return };
         let views: Vec<Arc<CallerView>> = {
             let table = lock(&self.table);
-            let concerned = table.views.values().filter(|view| view.key.get(index) == Some(&Some(scope)));
-            concerned.cloned().collect()
+            let views = table.views.iter().map(|(_, view)| view);
+            views.filter(|view| view.key.get(index) == Some(&Some(scope))).cloned().collect()
         };
         for view in views {
             match event {
@@ -292,8 +290,7 @@ impl CallerViews {
         if let Some(earlier) = earlier {
             catalogue.reuse_unchanged(earlier);
         }
-        let built =
-            BuiltCatalogue { base, _inventories: inventories, catalogue: Arc::new(catalogue), last_used: 0 };
+        let built = BuiltCatalogue { base, _inventories: inventories, catalogue: Arc::new(catalogue) };
         lock(&self.catalogues).insert(key, built.clone());
         built
     }
@@ -311,32 +308,21 @@ impl ListingKey {
 
 impl CatalogueCache {
     fn find(&mut self, base: &Arc<Catalogue>, key: &[ListingKey]) -> Option<BuiltCatalogue> {
-        self.clock += 1;
-        let built = self.entries.get_mut(key).filter(|built| Arc::ptr_eq(&built.base, base))?;
-        built.last_used = self.clock;
-        Some(built.clone())
+        self.entries.get(key).filter(|built| Arc::ptr_eq(&built.base, base)).cloned()
     }
 
-    fn insert(&mut self, key: Vec<ListingKey>, mut built: BuiltCatalogue) {
+    fn insert(&mut self, key: Vec<ListingKey>, built: BuiltCatalogue) {
         self.entries.retain(|_, cached| Arc::ptr_eq(&cached.base, &built.base));
-        if self.entries.len() >= CATALOGUES_MAX
-            && let Some(oldest) =
-                self.entries.iter().min_by_key(|(_, cached)| cached.last_used).map(|(key, _)| key.clone())
-        {
-            self.entries.remove(&oldest);
-        }
-        built.last_used = self.clock;
-        self.entries.insert(key, built);
+        self.entries.put(key, built);
     }
 }
 
 impl Table {
-    fn evict_oldest(&mut self) {
-        let oldest = self.views.values().min_by_key(|view| lock(&view.state).last_used).cloned();
-        if let Some(oldest) = oldest {
-            self.views.remove(&oldest.key);
+    /// Inserts a view, and removes the identities of the view that is evicted for it.
+    fn insert(&mut self, key: ViewKey, view: Arc<CallerView>) {
+        if let Some((_, evicted)) = self.views.push(key, view) {
             self.by_identity
-                .retain(|_, known| !known.view.as_ref().is_some_and(|view| Arc::ptr_eq(view, &oldest)));
+                .retain(|_, known| !known.view.as_ref().is_some_and(|view| Arc::ptr_eq(view, &evicted)));
         }
     }
 }

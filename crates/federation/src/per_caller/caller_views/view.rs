@@ -32,7 +32,6 @@ pub(super) struct ViewState {
     /// The shared catalogue that `catalogue` was built over. `None` after one of the view's listings has
     /// changed.
     base: Option<Arc<Catalogue>>,
-    pub(super) last_used: u64,
 }
 
 /// The listing of one backend in a view.
@@ -53,7 +52,7 @@ impl CallerView {
     pub(super) fn new(user: User, token: Secret, key: ViewKey) -> Arc<Self> {
         let slots = key.iter().map(|_| BackendView::default()).collect();
         let undiscovered = watch::Sender::new(key.iter().flatten().count());
-        let state = ViewState { token, backends: slots, catalogue: None, base: None, last_used: 0 };
+        let state = ViewState { token, backends: slots, catalogue: None, base: None };
         Arc::new(Self { user, key, state: Mutex::new(state), undiscovered })
     }
 
