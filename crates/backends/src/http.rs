@@ -4,7 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod content_coding;
 pub(crate) mod endpoint;
-pub(crate) mod http1;
+pub(crate) mod outbound;
 pub(crate) mod redirect;
 pub(crate) mod request_credentials;
 pub(crate) mod response_body;

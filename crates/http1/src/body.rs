@@ -8,22 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http_body::SizeHint;
+use http_body::{Body, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 
-use super::head::BodyFraming;
-use super::pool::{Http1Connection, Pool};
-
-/// Number of bytes read at a time.
-const READ_BYTES: usize = 64 << 10;
-/// Maximum announced length for which the whole body is allocated in advance.
-const BUFFER_WHOLE_BYTES_MAX: u64 = 4 << 20;
-/// Maximum length of a chunk-size line or trailer line, in bytes.
-const LINE_BYTES_MAX: usize = 16 << 10;
+use crate::decode::{DecodeState, DecodeStep, decode_step};
+use crate::head::BodyFraming;
+use crate::pool::{Http1Connection, Pool};
 
 /// The body of a response.
 #[derive(Debug)]
-pub(crate) struct Http1Body {
+pub struct Http1Body {
     /// `None` once the body has ended or failed.
     connection: Option<Http1Connection>,
     state: DecodeState,
@@ -33,34 +27,15 @@ pub(crate) struct Http1Body {
     pool: Option<Arc<Pool>>,
 }
 
-/// What the decoder expects next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DecodeState {
-    ContentLength { remaining: u64, buffer_whole: bool },
-    UntilClose,
-    ChunkSize,
-    ChunkData(u64),
-    ChunkEnd,
-    Trailer,
-}
-
 impl Http1Body {
-    pub(super) fn new(
+    pub(crate) fn new(
         connection: Http1Connection,
         framing: BodyFraming,
+        buffer_whole: bool,
         unsent: Bytes,
         pool: Option<Arc<Pool>>,
     ) -> Self {
-        let next = match framing {
-            BodyFraming::ContentLength { remaining: left, buffer_whole: at_once } => {
-                DecodeState::ContentLength {
-                    remaining: left,
-                    buffer_whole: at_once && left <= BUFFER_WHOLE_BYTES_MAX,
-                }
-            }
-            BodyFraming::Chunked => DecodeState::ChunkSize,
-            BodyFraming::UntilClose => DecodeState::UntilClose,
-        };
+        let next = DecodeState::new(framing, buffer_whole);
         let mut body = Self { connection: Some(connection), state: next, unsent, pool };
         if matches!(next, DecodeState::ContentLength { remaining: 0, .. }) {
             body.finish();
@@ -68,32 +43,14 @@ impl Http1Body {
         body
     }
 
-    /// True if no more data follows.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.connection.is_none()
-    }
-
-    /// The number of bytes that follow, as far as it is known.
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        match self.state {
-            DecodeState::ContentLength { remaining: left, .. } => SizeHint::with_exact(left),
-            _ if self.is_finished() => SizeHint::with_exact(0),
-            DecodeState::UntilClose
-            | DecodeState::ChunkSize
-            | DecodeState::ChunkData(_)
-            | DecodeState::ChunkEnd
-            | DecodeState::Trailer => SizeHint::default(),
-        }
-    }
-
     /// The next piece of data; `None` at the end.
-    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
             let Some(connection) = &mut self.connection else {
                 return Poll::Ready(None);
             };
             send_unsent(connection, &mut self.unsent, cx);
-            let step = decode_step(self.state, connection);
+            let step = decode_step(self.state, &mut connection.input);
             match step {
                 Ok(DecodeStep::Data(piece, next)) => {
                     self.state = next;
@@ -112,11 +69,7 @@ impl Http1Body {
                     let read =
                         ready!(poll_read_buf(Pin::new(&mut connection.stream), cx, &mut connection.input));
                     let ended = match read {
-                        Ok(0) if self.state == DecodeState::UntilClose => Ok(()),
-                        Ok(0) => Err(io::Error::new(
-                            io::ErrorKind::UnexpectedEof,
-                            "connection closed before the answer was complete",
-                        )),
+                        Ok(0) => self.state.end_of_input(),
                         Ok(_) => continue,
                         Err(error) => Err(error),
                     };
@@ -143,6 +96,31 @@ impl Http1Body {
     }
 }
 
+impl Body for Http1Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.state {
+            DecodeState::ContentLength { remaining, .. } => SizeHint::with_exact(remaining),
+            _ if self.is_end_stream() => SizeHint::with_exact(0),
+            DecodeState::UntilClose
+            | DecodeState::ChunkSize
+            | DecodeState::ChunkData(_)
+            | DecodeState::ChunkEnd
+            | DecodeState::Trailer => SizeHint::default(),
+        }
+    }
+}
+
 /// Sends what the connection accepts of the rest of the request. Failures are ignored: a server that takes no
 /// more may still answer.
 fn send_unsent(connection: &Http1Connection, unsent: &mut Bytes, cx: &mut Context<'_>) {
@@ -153,107 +131,4 @@ fn send_unsent(connection: &Http1Connection, unsent: &mut Bytes, cx: &mut Contex
             Ok(_) | Err(_) => return,
         }
     }
-}
-
-/// The next step of the decoder.
-enum DecodeStep {
-    /// A piece of data is available.
-    Data(Bytes, DecodeState),
-    /// There is no data yet, but the next part can be decoded.
-    Continue(DecodeState),
-    /// More input is needed; reserve this many bytes for it.
-    NeedMore(usize),
-    /// The last chunk and its trailers have been read.
-    Finished,
-}
-
-fn decode_step(next: DecodeState, connection: &mut Http1Connection) -> Result<DecodeStep, &'static str> {
-    let input = &mut connection.input;
-    let available = input.len() as u64;
-    Ok(match next {
-        DecodeState::ContentLength { remaining: left, buffer_whole: at_once }
-            if available >= left || (available > 0 && !at_once) =>
-        {
-            let taken = left.min(available);
-            let piece = input.split_to(usize::try_from(taken).unwrap_or(usize::MAX)).freeze();
-            DecodeStep::Data(
-                piece,
-                DecodeState::ContentLength { remaining: left - taken, buffer_whole: at_once },
-            )
-        }
-        DecodeState::ContentLength { remaining: left, buffer_whole: true } => {
-            DecodeStep::NeedMore(usize::try_from(left - available).unwrap_or(READ_BYTES))
-        }
-        DecodeState::UntilClose if available > 0 => {
-            DecodeStep::Data(input.split().freeze(), DecodeState::UntilClose)
-        }
-        DecodeState::ChunkData(left) if available > 0 => {
-            let taken = left.min(available);
-            let piece = input.split_to(usize::try_from(taken).unwrap_or(usize::MAX)).freeze();
-            let rest = left - taken;
-            DecodeStep::Data(
-                piece,
-                if rest == 0 { DecodeState::ChunkEnd } else { DecodeState::ChunkData(rest) },
-            )
-        }
-        DecodeState::ContentLength { .. } | DecodeState::UntilClose | DecodeState::ChunkData(_) => {
-            DecodeStep::NeedMore(READ_BYTES)
-        }
-        DecodeState::ChunkSize => match find_line_end(input)? {
-            None => DecodeStep::NeedMore(READ_BYTES),
-            Some(end) => {
-                let size = parse_chunk_size(input.get(..end).unwrap_or_default())?;
-                input.advance(end + 2);
-                DecodeStep::Continue(if size == 0 {
-                    DecodeState::Trailer
-                } else {
-                    DecodeState::ChunkData(size)
-                })
-            }
-        },
-        DecodeState::ChunkEnd => match find_line_end(input)? {
-            None => DecodeStep::NeedMore(READ_BYTES),
-            Some(0) => {
-                input.advance(2);
-                DecodeStep::Continue(DecodeState::ChunkSize)
-            }
-            Some(_) => return Err("a chunk of the answer is longer than it says"),
-        },
-        DecodeState::Trailer => match find_line_end(input)? {
-            None => DecodeStep::NeedMore(READ_BYTES),
-            Some(0) => {
-                input.advance(2);
-                DecodeStep::Finished
-            }
-            Some(end) => {
-                // Trailers are ignored.
-                input.advance(end + 2);
-                DecodeStep::Continue(DecodeState::Trailer)
-            }
-        },
-    })
-}
-
-/// The index of the line ending of the first line; `None` until the line is complete.
-fn find_line_end(input: &[u8]) -> Result<Option<usize>, &'static str> {
-    let Some(end) = input.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') else {
-        return if input.len() >= LINE_BYTES_MAX {
-            Err("a line between the chunks of the answer is too long")
-        } else {
-            Ok(None)
-        };
-    };
-    match end.checked_sub(1) {
-        Some(before) if input.get(before) == Some(&b'\r') => Ok(Some(before)),
-        _ => Err("a line between the chunks of the answer does not end as it must"),
-    }
-}
-
-fn parse_chunk_size(line: &[u8]) -> Result<u64, &'static str> {
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if digits.is_empty() || digits.len() > 15 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err("a chunk of the answer has no proper size");
-    }
-    let text = std::str::from_utf8(digits).unwrap_or_default();
-    u64::from_str_radix(text, 16).map_err(|_| "a chunk of the answer has no proper size")
 }

@@ -1,10 +1,4 @@
-//! HTTP/1.1 without TLS, for the lowest latency to a backend. The calling task itself writes the request and
-//! reads the answer on a pooled connection; there is no separate connection task. `client` builds the
-//! requests and interprets the responses. Over TLS, where HTTP/2 is possible, it uses another client.
-
-mod body;
-mod head;
-mod pool;
+//! Sends requests: takes an idle connection or opens one, writes, and reads the head of the response.
 
 use std::io;
 use std::sync::Arc;
@@ -15,25 +9,24 @@ use http::uri::{Authority, Scheme};
 use http::{Response, Uri};
 use tokio::io::Interest;
 use tower_service::Service;
-use vmcp_http_client::{TcpConnector, error_chain};
+use vmcp_http_client::{RequestError, TcpConnector, error_chain};
 
-pub(crate) use self::body::Http1Body;
-use self::head::ResponseHead;
-use self::pool::{Http1Connection, Pool, TryRead};
-use crate::call_hold::SentFlag;
-use crate::failure::{Failure, FailureClass};
-use crate::http::client::OutboundRequest;
-use crate::http::response_body::ResponseBody;
+use crate::body::Http1Body;
+use crate::head::{self, ResponseHead};
+use crate::pool::{Http1Connection, Pool, TryRead};
+use crate::request::Http1Request;
 
 /// Maximum size of a body that is sent together with its head.
 const JOINED_BYTES_MAX: usize = 16 << 10;
 
 /// The client of one origin.
 #[derive(Debug)]
-pub(crate) struct Http1Client {
+pub struct Http1Client {
     authority: Authority,
     connector: TcpConnector,
     pool: Arc<Pool>,
+    /// True for a response whose body is needed as a whole; its body is read into one buffer.
+    is_buffered_whole: fn(&Response<()>) -> bool,
 }
 
 /// How much of a request was sent.
@@ -46,27 +39,41 @@ enum SendOutcome {
 
 impl Http1Client {
     /// Creates a client for the origin of `uri` without connecting. `None` if its scheme is not `http`.
-    pub(crate) fn new(uri: &Uri, connector: TcpConnector, idle_timeout: Duration) -> Option<Self> {
+    /// Connections are closed after `idle_timeout` without a request. The body of a response for which
+    /// `is_buffered_whole` holds, and whose length is announced, arrives in one piece.
+    #[must_use]
+    pub fn new(
+        uri: &Uri,
+        connector: TcpConnector,
+        idle_timeout: Duration,
+        is_buffered_whole: fn(&Response<()>) -> bool,
+    ) -> Option<Self> {
         let authority = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP))?;
         let pool = Pool::new(idle_timeout);
-        Some(Self { authority: authority.clone(), connector, pool })
+        Some(Self { authority: authority.clone(), connector, pool, is_buffered_whole })
     }
 
     /// True if `uri` is on this client's origin.
-    pub(crate) fn is_same_origin(&self, uri: &Uri) -> bool {
+    #[must_use]
+    pub fn is_same_origin(&self, uri: &Uri) -> bool {
         uri.scheme() == Some(&Scheme::HTTP) && uri.authority() == Some(&self.authority)
     }
 
-    /// Sends a request once and reads the head of the answer. A pooled connection that closes before it has
+    /// Sends a request once and reads the head of the response. A pooled connection that closes before it has
     /// taken any byte is replaced. Once a byte was sent, nothing is sent again.
-    pub(crate) async fn send(&self, outbound: &OutboundRequest) -> Result<Response<ResponseBody>, Failure> {
-        let joined = outbound.body.len() <= JOINED_BYTES_MAX;
-        let mut head = head::encode_request_head(outbound, if joined { outbound.body.len() } else { 0 });
+    ///
+    /// # Errors
+    /// If no connection is established, or if it breaks before the head of the response is complete, or if the
+    /// head is malformed.
+    pub async fn send(&self, request: &Http1Request<'_>) -> Result<Response<Http1Body>, RequestError> {
+        let joined = request.body.len() <= JOINED_BYTES_MAX;
+        let mut head = head::encode_request_head(request, if joined { request.body.len() } else { 0 });
         if joined {
-            head.extend_from_slice(&outbound.body);
+            head.extend_from_slice(request.body);
         }
-        let rest = if joined { &Bytes::new() } else { &outbound.body };
-        let request = RequestBytes { head: &head, body: rest, sent_flag: &outbound.sent_flag };
+        let rest = if joined { &Bytes::new() } else { request.body };
+        let uri = request.uri;
+        let request = RequestBytes { head: &head, body: rest, on_sent: request.on_sent };
         while let Some(mut connection) = self.pool.take_idle() {
             match write_request(&mut connection, request).await {
                 Ok(sent) => return self.read_response(connection, sent).await,
@@ -75,9 +82,8 @@ impl Http1Client {
             }
         }
         let mut connector = self.connector.clone();
-        let connected = connector.call(outbound.uri.clone()).await;
-        let stream =
-            connected.map_err(|error| Failure::not_sent(FailureClass::Connect, error_chain(&error)))?;
+        let connected = connector.call(uri.clone()).await;
+        let stream = connected.map_err(|error| RequestError::Connect(error_chain(&error)))?;
         let mut connection = Http1Connection::new(stream.into_inner());
         match write_request(&mut connection, request).await {
             Ok(sent) => self.read_response(connection, sent).await,
@@ -89,7 +95,7 @@ impl Http1Client {
         &self,
         mut connection: Http1Connection,
         sent: SendOutcome,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Response<Http1Body>, RequestError> {
         let (head, unsent) = match sent {
             SendOutcome::EarlyResponse(head, unsent) => (head, unsent),
             SendOutcome::Complete => loop {
@@ -107,15 +113,15 @@ impl Http1Client {
         let is_rest_wanted = unsent.is_empty() || head.response.status().is_success();
         let unsent = if is_rest_wanted { unsent } else { Bytes::new() };
         let pool = (head.keep_alive && is_rest_wanted).then(|| Arc::clone(&self.pool));
-        let body = Http1Body::new(connection, head.framing, unsent, pool);
-        Ok(head.response.map(|()| ResponseBody::from_http1(body)))
+        let buffer_whole = (self.is_buffered_whole)(&head.response);
+        let body = Http1Body::new(connection, head.framing, buffer_whole, unsent, pool);
+        Ok(head.response.map(|()| body))
     }
 }
 
 /// Parses the head of the answer; `None` until it has arrived completely.
-fn try_parse_head(connection: &mut Http1Connection) -> Result<Option<ResponseHead>, Failure> {
-    head::parse_response_head(&mut connection.input)
-        .map_err(|fault| Failure::indeterminate(FailureClass::Exited, fault))
+fn try_parse_head(connection: &mut Http1Connection) -> Result<Option<ResponseHead>, RequestError> {
+    head::parse_response_head(&mut connection.input).map_err(RequestError::Broken)
 }
 
 /// Reads the head of an answer that arrived before the connection broke.
@@ -128,12 +134,12 @@ async fn read_final_head(connection: &mut Http1Connection) -> Option<ResponseHea
     }
 }
 
-fn closed_early() -> Failure {
-    Failure::indeterminate(FailureClass::Exited, "connection closed before the answer was complete")
+fn closed_early() -> RequestError {
+    RequestError::Broken("connection closed before the answer was complete".to_owned())
 }
 
-fn io_failure(error: &io::Error) -> Failure {
-    Failure::indeterminate(FailureClass::Exited, error_chain(error))
+fn io_failure(error: &io::Error) -> RequestError {
+    RequestError::Broken(error_chain(error))
 }
 
 /// The bytes of a request: the head, including a short body, and a long body.
@@ -141,7 +147,7 @@ fn io_failure(error: &io::Error) -> Failure {
 struct RequestBytes<'a> {
     head: &'a [u8],
     body: &'a Bytes,
-    sent_flag: &'a SentFlag,
+    on_sent: &'a (dyn Fn() + Sync),
 }
 
 impl RequestBytes<'_> {
@@ -157,9 +163,9 @@ impl RequestBytes<'_> {
 /// How sending a request failed.
 enum SendError {
     /// Not a byte was sent.
-    NothingSent(Failure),
+    NothingSent(RequestError),
     /// Part of the request was sent.
-    PartlySent(Failure),
+    PartlySent(RequestError),
 }
 
 /// Writes a request. The answer may begin meanwhile, because a server that refuses a long body need not read
@@ -188,7 +194,7 @@ async fn write_request(
         match written {
             Ok(0) => return Err(unsent(remaining, io_failure(&io::ErrorKind::WriteZero.into()))),
             Ok(written) => {
-                request.sent_flag.set();
+                (request.on_sent)();
                 parts.advance(written);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -221,6 +227,3 @@ async fn write_request(
     }
     Ok(SendOutcome::Complete)
 }
-
-#[cfg(test)]
-mod tests;

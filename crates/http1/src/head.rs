@@ -6,18 +6,18 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 
-use crate::http::client::{ContentKind, OutboundRequest, content_kind};
+use crate::request::Http1Request;
 
 /// Maximum length of a response head, in bytes.
 const HEAD_BYTES_MAX: usize = 256 << 10;
-/// Maximum number of headers of one response.
-const HEADERS_MAX: usize = 100;
+/// Maximum number of headers, and of trailers, of one response.
+pub(crate) const HEADERS_MAX: usize = 100;
 
 /// How the end of a response body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyFraming {
-    /// After `remaining` bytes. `buffer_whole` is set for a single message, which is needed as a whole.
-    ContentLength { remaining: u64, buffer_whole: bool },
+pub(crate) enum BodyFraming {
+    /// After this many bytes.
+    ContentLength(u64),
     /// After the last chunk (chunked transfer coding).
     Chunked,
     /// At the end of the connection.
@@ -26,32 +26,33 @@ pub(super) enum BodyFraming {
 
 /// The head of a response.
 #[derive(Debug)]
-pub(super) struct ResponseHead {
-    pub(super) response: Response<()>,
-    pub(super) framing: BodyFraming,
+pub(crate) struct ResponseHead {
+    pub(crate) response: Response<()>,
+    pub(crate) framing: BodyFraming,
     /// The connection can serve another request afterwards.
-    pub(super) keep_alive: bool,
+    pub(crate) keep_alive: bool,
 }
 
 /// Encodes the head of a request, with capacity for `extra_capacity` more bytes.
-pub(super) fn encode_request_head(outbound: &OutboundRequest, extra_capacity: usize) -> Vec<u8> {
+pub(crate) fn encode_request_head(request: &Http1Request<'_>, extra_capacity: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + extra_capacity);
-    let path = outbound.uri.path_and_query().map_or("/", |path| path.as_str());
-    for part in [outbound.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+    for part in [request.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    if outbound.header(&HOST).is_none() {
+    let [overriding, headers] = request.headers;
+    if !overriding.contains_key(HOST) && !headers.contains_key(HOST) {
         out.extend_from_slice(b"host: ");
-        out.extend_from_slice(outbound.uri.host().unwrap_or_default().as_bytes());
+        out.extend_from_slice(request.uri.host().unwrap_or_default().as_bytes());
         // The default port is omitted.
-        if let Some(port) = outbound.uri.port_u16().filter(|port| *port != 80) {
+        if let Some(port) = request.uri.port_u16().filter(|port| *port != 80) {
             // Writing to memory does not fail.
             let _ = write!(out, ":{port}");
         }
         out.extend_from_slice(b"\r\n");
     }
-    let own_headers = outbound.headers.iter().filter(|(name, _)| !outbound.base_headers.contains_key(*name));
-    for (name, value) in outbound.base_headers.iter().chain(own_headers) {
+    let others = headers.iter().filter(|(name, _)| !overriding.contains_key(*name));
+    for (name, value) in overriding.iter().chain(others) {
         // Only this function sets the length and the framing of the body.
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             continue;
@@ -60,8 +61,8 @@ pub(super) fn encode_request_head(outbound: &OutboundRequest, extra_capacity: us
             out.extend_from_slice(part);
         }
     }
-    if !outbound.body.is_empty() || outbound.method == Method::POST {
-        let _ = write!(out, "content-length: {}\r\n", outbound.body.len());
+    if !request.body.is_empty() || *request.method == Method::POST {
+        let _ = write!(out, "content-length: {}\r\n", request.body.len());
     }
     out.extend_from_slice(b"\r\n");
     out
@@ -69,7 +70,7 @@ pub(super) fn encode_request_head(outbound: &OutboundRequest, extra_capacity: us
 
 /// Parses the head of a response and removes it from `input`; `None` until it has arrived completely.
 /// Informational responses (1xx) are skipped.
-pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
+pub(crate) fn parse_response_head(input: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Response::new(&mut headers);
@@ -121,9 +122,8 @@ pub(super) fn parse_response_head(input: &mut BytesMut) -> Result<Option<Respons
 /// DELETE.
 fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
     let headers = response.headers();
-    let buffer_whole = content_kind(&response) == ContentKind::Message;
     let length = if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        BodyFraming::ContentLength { remaining: 0, buffer_whole }
+        BodyFraming::ContentLength(0)
     } else if headers.contains_key(TRANSFER_ENCODING) {
         if response.version() == Version::HTTP_10 {
             return Err("an answer of HTTP/1.0 has a transfer coding".to_owned());
@@ -137,7 +137,7 @@ fn with_framing(response: Response<()>) -> Result<ResponseHead, String> {
         }
     } else {
         match parse_content_length(headers)? {
-            Some(left) => BodyFraming::ContentLength { remaining: left, buffer_whole },
+            Some(length) => BodyFraming::ContentLength(length),
             None => BodyFraming::UntilClose,
         }
     };

@@ -22,9 +22,9 @@ const READ_BYTES_MAX: usize = 16 << 10;
 
 /// A connection, and the input that was read and not yet used.
 #[derive(Debug)]
-pub(super) struct Http1Connection {
-    pub(super) stream: TcpStream,
-    pub(super) input: BytesMut,
+pub(crate) struct Http1Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) input: BytesMut,
     /// Size of the next read in bytes, adapted to the previous reads.
     read_size: usize,
     idle_since: Instant,
@@ -34,7 +34,7 @@ pub(super) struct Http1Connection {
 
 /// The outcome of a read that does not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TryRead {
+pub(crate) enum TryRead {
     WouldBlock,
     Data,
     /// The peer has closed the connection, or it is broken.
@@ -43,7 +43,7 @@ pub(super) enum TryRead {
 
 impl Http1Connection {
     /// A connection that was established on the current thread.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
@@ -54,7 +54,7 @@ impl Http1Connection {
     }
 
     /// Reads some bytes; 0 is the end of the stream.
-    pub(super) async fn read(&mut self) -> io::Result<usize> {
+    pub(crate) async fn read(&mut self) -> io::Result<usize> {
         self.input.reserve(self.read_size);
         let capacity_left = self.input.capacity() - self.input.len();
         let read = self.stream.read_buf(&mut self.input).await?;
@@ -67,7 +67,7 @@ impl Http1Connection {
     }
 
     /// Reads what has already arrived, without waiting.
-    pub(super) fn try_read(&mut self) -> TryRead {
+    pub(crate) fn try_read(&mut self) -> TryRead {
         self.input.reserve(READ_BYTES_MIN);
         match self.stream.try_read_buf(&mut self.input) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => TryRead::WouldBlock,
@@ -79,7 +79,7 @@ impl Http1Connection {
 
 /// The idle connections of one origin.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     idle: Mutex<Idle>,
     idle_timeout: Duration,
     weak_self: Weak<Self>,
@@ -115,12 +115,12 @@ fn thread_index() -> usize {
 }
 
 impl Pool {
-    pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
+    pub(crate) fn new(idle_timeout: Duration) -> Arc<Self> {
         Arc::new_cyclic(|own| Self { idle: Mutex::default(), idle_timeout, weak_self: own.clone() })
     }
 
     /// Takes an idle connection that appears to be open.
-    pub(super) fn take_idle(&self) -> Option<Http1Connection> {
+    pub(crate) fn take_idle(&self) -> Option<Http1Connection> {
         loop {
             let mut connection = self.idle.lock().of_thread(thread_index())?.pop()?;
             if connection.idle_since.elapsed() < self.idle_timeout
@@ -133,7 +133,7 @@ impl Pool {
 
     /// Returns a connection without in-flight request to the pool of the thread that created it. It is closed
     /// if that pool is full.
-    pub(super) fn return_idle(&self, mut connection: Http1Connection) {
+    pub(crate) fn return_idle(&self, mut connection: Http1Connection) {
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
         let Some(own) = idle.of_thread(connection.thread_index).filter(|own| own.len() < IDLE_PER_THREAD_MAX)

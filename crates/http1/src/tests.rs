@@ -1,16 +1,13 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, Uri};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use vmcp_http_client::{AddressPolicy, ClientSettings, IDLE_TIMEOUT, TcpConnector, Trust};
+use vmcp_http_client::{AddressPolicy, ClientSettings, IDLE_TIMEOUT, RequestError, TcpConnector, Trust};
 
-use super::Http1Client;
-use crate::call_hold::SentFlag;
-use crate::failure::{Failure, FailureClass};
-use crate::http::client::OutboundRequest;
+use super::{Http1Body, Http1Client, Http1Request};
 
 fn tcp_connector() -> TcpConnector {
     let settings = ClientSettings {
@@ -35,7 +32,7 @@ struct Server {
 async fn serve(connections: Vec<Vec<&'static [u8]>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp?x=1", listener.local_addr().unwrap()).parse().unwrap();
-    let client = Http1Client::new(&uri, tcp_connector(), IDLE_TIMEOUT).unwrap();
+    let client = client(&uri);
     let connections = tokio::spawn(async move {
         let mut count = 0;
         for answers in connections {
@@ -68,25 +65,33 @@ async fn read_request(stream: &mut TcpStream) -> bool {
     true
 }
 
-fn outbound(uri: &Uri) -> OutboundRequest {
-    let (uri, fixed) = (uri.clone(), Arc::default());
-    OutboundRequest {
-        method: Method::POST,
-        uri,
-        base_headers: fixed,
-        headers: HeaderMap::new(),
-        body: "body".into(),
-        sent_flag: SentFlag::default(),
-    }
+fn client(uri: &Uri) -> Http1Client {
+    Http1Client::new(uri, tcp_connector(), IDLE_TIMEOUT, |_| true).unwrap()
+}
+
+/// Sends a POST and reads the whole response.
+async fn post(client: &Http1Client, uri: &Uri, body: Bytes) -> Result<(StatusCode, String), RequestError> {
+    let response = start_post(client, uri, body).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await;
+    let body = body.map_err(|error| RequestError::Broken(error.to_string()))?;
+    Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
+}
+
+async fn start_post(
+    client: &Http1Client,
+    uri: &Uri,
+    body: Bytes,
+) -> Result<Response<Http1Body>, RequestError> {
+    let (method, none) = (Method::POST, HeaderMap::new());
+    let request =
+        Http1Request { method: &method, uri, headers: [&none, &none], body: &body, on_sent: &|| () };
+    client.send(&request).await
 }
 
 impl Server {
-    async fn request(&self) -> Result<(StatusCode, String), Failure> {
-        let response = self.client.send(&outbound(&self.uri)).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await;
-        let body = body.map_err(|error| Failure::indeterminate(FailureClass::Exited, error))?;
-        Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
+    async fn request(&self) -> Result<(StatusCode, String), RequestError> {
+        post(&self.client, &self.uri, "body".into()).await
     }
 }
 
@@ -137,7 +142,7 @@ async fn an_answer_that_cannot_be_right_is_refused() {
     for answer in wrong {
         let server = serve(vec![vec![answer]]).await;
         let failure = server.request().await.unwrap_err();
-        assert!(matches!(failure, Failure::Indeterminate(FailureClass::Exited, _)), "{failure:?}");
+        assert!(matches!(failure, RequestError::Broken(_)), "{failure:?}");
     }
 }
 
@@ -157,14 +162,14 @@ async fn idle_connections_are_closed_in_time() {
 async fn send_long_body<F, K>(
     early: &'static [u8],
     continuation: impl FnOnce(TcpStream) -> F + Send + 'static,
-) -> Result<(StatusCode, String), Failure>
+) -> Result<(StatusCode, String), RequestError>
 where
     F: Future<Output = K> + Send,
     K: Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
-    let client = Http1Client::new(&uri, tcp_connector(), IDLE_TIMEOUT).unwrap();
+    let client = client(&uri);
     let serving = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_exact(&mut [0; 100]).await.unwrap();
@@ -173,24 +178,10 @@ where
     });
     let mut body = vec![b'x'; LONG];
     body.push(b'z');
-    let body = body.into();
-    let outbound = OutboundRequest {
-        method: Method::POST,
-        uri,
-        base_headers: Arc::default(),
-        headers: HeaderMap::new(),
-        body,
-        sent_flag: SentFlag::default(),
-    };
-    let answer = async {
-        let response = client.send(&outbound).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await;
-        let body = body.map_err(|error| Failure::indeterminate(FailureClass::Exited, error))?;
-        Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
-    };
-    let answer =
-        tokio::time::timeout(Duration::from_secs(20), answer).await.expect("nobody waits for nobody");
+    let answer = post(&client, &uri, body.into());
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer)
+        .await
+        .expect("client and server wait for each other");
     drop(serving.await.unwrap());
     answer
 }
@@ -247,8 +238,7 @@ async fn a_server_may_answer_while_it_still_reads() {
 #[tokio::test]
 async fn a_connection_goes_back_to_the_thread_that_made_it() {
     let server = serve(vec![vec![CHUNKS, GOOD]]).await;
-    let outbound = outbound(&server.uri);
-    let response = server.client.send(&outbound).await.unwrap();
+    let response = start_post(&server.client, &server.uri, "body".into()).await.unwrap();
     // Another thread reads the end of the body.
     let reading = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -4,20 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::runtime::Handle;
 use vmcp_credentials::CredentialHeaders;
 use vmcp_http_client::{
-    AddressPolicy, ClientSettings, IDLE_TIMEOUT, IDLE_TIMEOUT_TLS, RuntimeExecutor, Trust,
+    AddressPolicy, ClientSettings, IDLE_TIMEOUT, IDLE_TIMEOUT_TLS, RequestError, RuntimeExecutor, Trust,
     is_forwardable_header,
 };
+use vmcp_http1::{Http1Client, Http1Request};
 
-use crate::call_hold::SentFlag;
 use crate::failure::{Failure, FailureClass};
 use crate::http::content_coding;
-use crate::http::http1::Http1Client;
+use crate::http::outbound::OutboundRequest;
 use crate::http::redirect::{self, REDIRECTS_MAX};
 use crate::http::request_credentials::RequestCredentials;
 use crate::http::response_body::ResponseBody;
@@ -25,39 +24,6 @@ use crate::policy::{HttpPolicy, Secret};
 
 /// Maximum number of idle connections in the pool of one backend.
 const IDLE_MAX: usize = 256;
-/// One outgoing HTTP request.
-#[derive(Clone, Debug)]
-pub(crate) struct OutboundRequest {
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    /// Headers of every request of this kind. They override `headers`.
-    pub(crate) base_headers: Arc<HeaderMap>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    /// Set as soon as the backend may have received any part of the request.
-    pub(crate) sent_flag: SentFlag,
-}
-
-impl OutboundRequest {
-    /// The value of a header; `base_headers` take precedence.
-    pub(crate) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.base_headers.get(name).or_else(|| self.headers.get(name))
-    }
-
-    /// All headers, with `base_headers` overriding `headers`.
-    fn merged_headers(&self) -> HeaderMap {
-        let mut all = self.headers.clone();
-        overwrite_headers(&mut all, &self.base_headers);
-        all
-    }
-}
-
-/// Inserts each header of `more`, and replaces headers of the same name.
-pub(crate) fn overwrite_headers(headers: &mut HeaderMap, more: &HeaderMap) {
-    for (name, value) in more {
-        headers.insert(name.clone(), value.clone());
-    }
-}
 
 /// The HTTP client of one backend.
 #[derive(Debug)]
@@ -87,7 +53,8 @@ impl HttpClient {
             idle_max: IDLE_MAX,
             idle_timeout: if secure { IDLE_TIMEOUT_TLS } else { IDLE_TIMEOUT },
         };
-        let http1 = Http1Client::new(&policy.url, settings.tcp_connector(), settings.idle_timeout);
+        let http1 =
+            Http1Client::new(&policy.url, settings.tcp_connector(), settings.idle_timeout, is_message);
         // Many threads share the connections. On the runtime of their first caller, a thread that is busy with
         // one call would delay the calls of all others.
         let client = vmcp_http_client::HttpClient::new(&settings, RuntimeExecutor::on(Handle::current()))
@@ -159,14 +126,15 @@ impl HttpClient {
         outbound: &OutboundRequest,
         applied: Option<&CredentialHeaders>,
     ) -> Result<Response<ResponseBody>, Failure> {
-        if let Some(plain) = self.http1.as_ref().filter(|plain| plain.is_same_origin(&outbound.uri)) {
-            let Some(applied) = applied else {
-                return plain.send(outbound).await;
+        if let Some(http1) = self.http1.as_ref().filter(|http1| http1.is_same_origin(&outbound.uri)) {
+            return match applied {
+                None => send_http1(http1, outbound, [&outbound.base_headers, &outbound.headers]).await,
+                Some(applied) => {
+                    let mut headers = outbound.merged_headers();
+                    applied.apply_to(&mut headers);
+                    Box::pin(send_http1(http1, outbound, [&headers, &HeaderMap::new()])).await
+                }
             };
-            let mut headers = outbound.merged_headers();
-            applied.apply_to(&mut headers);
-            let bearing = OutboundRequest { headers, base_headers: Arc::default(), ..outbound.clone() };
-            return Box::pin(plain.send(&bearing)).await;
         }
         let mut request = http::Request::new(outbound.body.clone());
         *request.method_mut() = outbound.method.clone();
@@ -177,14 +145,34 @@ impl HttpClient {
         }
         // Over TLS the HTTP library does not report when the first byte is sent.
         outbound.sent_flag.set();
-        let response = self.client.send(request).await.map_err(|error| {
-            if error.was_not_sent() {
-                Failure::not_sent(FailureClass::Connect, error)
-            } else {
-                Failure::indeterminate(FailureClass::Exited, error)
-            }
-        })?;
+        let response = self.client.send(request).await.map_err(request_failure)?;
         Ok(response.map(ResponseBody::from_tls))
+    }
+}
+
+/// Sends a request without TLS. The first of the header maps overrides the second one.
+async fn send_http1(
+    client: &Http1Client,
+    outbound: &OutboundRequest,
+    headers: [&HeaderMap; 2],
+) -> Result<Response<ResponseBody>, Failure> {
+    let on_sent = || outbound.sent_flag.set();
+    let request = Http1Request {
+        method: &outbound.method,
+        uri: &outbound.uri,
+        headers,
+        body: &outbound.body,
+        on_sent: &on_sent,
+    };
+    let response = client.send(&request).await.map_err(request_failure)?;
+    Ok(response.map(ResponseBody::from_http1))
+}
+
+fn request_failure(error: RequestError) -> Failure {
+    if error.was_not_sent() {
+        Failure::not_sent(FailureClass::Connect, error)
+    } else {
+        Failure::indeterminate(FailureClass::Exited, error)
     }
 }
 
@@ -275,6 +263,11 @@ pub(crate) fn content_kind<B>(response: &Response<B>) -> ContentKind {
     } else {
         ContentKind::Message
     }
+}
+
+/// True for a response that is one message, which is needed as a whole.
+fn is_message(response: &Response<()>) -> bool {
+    content_kind(response) == ContentKind::Message
 }
 
 /// The content type, formatted for a message to the operator.

@@ -12,7 +12,8 @@ use vmcp_wire::header;
 
 use crate::call_hold::SentFlag;
 use crate::failure::Failure;
-use crate::http::client::{HttpClient, OutboundRequest, overwrite_headers, set_header};
+use crate::http::client::{HttpClient, set_header};
+use crate::http::outbound::{OutboundRequest, overwrite_headers};
 use crate::http::response_body::ResponseBody;
 use crate::http::response_reader::{self, ERROR_BODY_BYTES_MAX};
 

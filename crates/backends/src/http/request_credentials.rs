@@ -11,7 +11,7 @@ use vmcp_credentials::{CredentialError, CredentialHeaders, CredentialSource, Req
 use vmcp_domain::{CallContext, Identity, Secret};
 
 use crate::failure::{Failure, FailureClass};
-use crate::http::client::OutboundRequest;
+use crate::http::outbound::OutboundRequest;
 
 /// A caller and the token that authenticates it.
 #[derive(Clone, Debug)]

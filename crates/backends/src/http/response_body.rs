@@ -13,9 +13,9 @@ use hyper::body::Incoming;
 use tokio::task::coop;
 
 use vmcp_http_client::error_chain;
+use vmcp_http1::Http1Body;
 
 use crate::failure::{Failure, FailureClass};
-use crate::http::http1::Http1Body;
 
 /// The error of a response body.
 pub(crate) type BodyError = Box<dyn StdError + Send + Sync>;
@@ -94,7 +94,7 @@ impl Body for ResponseBody {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
             }
             BodySource::Http1(body) => {
-                body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data).map_err(BodyError::from)))
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
             }
             BodySource::Decoded(bytes) => {
                 // A few bytes may decode to a large amount of data. The task therefore yields in between, so
@@ -111,7 +111,7 @@ impl Body for ResponseBody {
         self.peeked.is_empty()
             && match &self.source {
                 BodySource::Tls(body) => body.is_end_stream(),
-                BodySource::Http1(body) => body.is_finished(),
+                BodySource::Http1(body) => body.is_end_stream(),
                 BodySource::Decoded(_) => false,
             }
     }
