@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod derive_model;
+mod fuzz;
 mod isolation_stress;
 mod matrix;
 mod mutants;
@@ -111,6 +112,14 @@ enum Task {
         #[arg(long)]
         file: Option<String>,
     },
+    /// Runs the fuzz targets, guided by code coverage. Needs a C++ compiler.
+    Fuzz {
+        /// The target; each one in turn without it. The folders of testing/fuzz/seeds have their names.
+        target: Option<String>,
+        /// Duration of each target in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Derives the embedded models again from the original weights. Needs Debian 12, Python and some minutes.
     Model,
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
@@ -172,6 +181,7 @@ fn main() -> ExitCode {
         Task::Soak { minutes } => soak::run(minutes),
         Task::Spec { from } => spec::run(&from),
         Task::Mutants { part, file } => mutants::run(part.as_deref(), file.as_deref()),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Model => derive_model::run(),
         Task::Conformance { check } => conformance::run(check),
         Task::Matrix { check } => matrix::run(check),

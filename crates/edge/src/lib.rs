@@ -18,3 +18,4 @@ pub use self::admin::{AccessLevel, AdminListener, AdminPage, AdminPages};
 pub use self::stdio::{StopSignals, serve_stdio};
 pub use crate::connection::listener::HttpEdge;
 pub use crate::http::request_observer::{ObservedRequest, RequestObserver};
+pub use crate::v2026_07_28::seal::{Forged, Seal};

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::Step;
-use crate::{matrix, mutants, odd_servers, packages, refusals, soak};
+use crate::{fuzz, matrix, mutants, odd_servers, packages, refusals, soak};
 
 /// A named group of slow tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,10 +20,13 @@ pub(crate) enum Group {
     Packages,
     /// A part of the mutations of the limiter, each of which a unit test must detect.
     Mutants,
+    /// Every fuzz target for a minute, guided by code coverage.
+    Fuzz,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 5] = [Self::Sdks, Self::Fleets, Self::Soak, Self::Packages, Self::Mutants];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Sdks, Self::Fleets, Self::Soak, Self::Packages, Self::Mutants, Self::Fuzz];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -32,6 +35,7 @@ impl Group {
             Self::Soak => "soak",
             Self::Packages => "packages",
             Self::Mutants => "mutants",
+            Self::Fuzz => "fuzz",
         }
     }
 }
@@ -48,6 +52,7 @@ const FLEETS: [Step; 1] = [("fleets", |run| {
 const SOAK: [Step; 1] = [("soak", |_| soak::run(2))];
 const PACKAGES: [Step; 2] = [("package", |_| packages::dry_run()), ("install", |_| packages::install())];
 const MUTANTS: [Step; 1] = [("mutants", |_| mutants::run_part_of_commit())];
+const FUZZ: [Step; 1] = [("fuzz", |_| fuzz::run_group())];
 
 pub(super) fn steps(group: Group) -> &'static [Step] {
     match group {
@@ -56,6 +61,7 @@ pub(super) fn steps(group: Group) -> &'static [Step] {
         Group::Soak => &SOAK,
         Group::Packages => &PACKAGES,
         Group::Mutants => &MUTANTS,
+        Group::Fuzz => &FUZZ,
     }
 }
 
@@ -83,7 +89,7 @@ mod tests {
     #[test]
     fn every_group_has_its_commits() {
         let group = |number: u32| group_of_commit(&format!("{number:08x}89abcdef")).unwrap();
-        let chosen: Vec<Group> = (0..5).map(group).collect();
+        let chosen: Vec<Group> = (0..6).map(group).collect();
         assert_eq!(chosen, Group::ALL);
         assert!(group_of_commit("HEAD").is_err());
     }

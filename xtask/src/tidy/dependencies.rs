@@ -8,7 +8,8 @@ use serde::Deserialize;
 use vmcp_e2e::process;
 
 /// Crates that only tests and tools may use.
-const TOOLS: [&str; 5] = ["vmcp-testkit", "vmcp-fixtures", "vmcp-search-bench", "vmcp-e2e", "xtask"];
+const TOOLS: [&str; 6] =
+    ["vmcp-testkit", "vmcp-fixtures", "vmcp-fuzz", "vmcp-search-bench", "vmcp-e2e", "xtask"];
 
 /// Crates that the domain may not use: it has no I/O, no async runtime and no protocol.
 const NOT_IN_DOMAIN: [&str; 10] = [
@@ -34,11 +35,14 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
         "vmcp-json" | "vmcp-timing" | "vmcp-http-client" | "vmcp-expression" | "vmcp-fixtures" => {
             AllowedDependencies::OnlyThese(&[])
         }
+        "vmcp-http1" => AllowedDependencies::OnlyThese(&["vmcp-http-client"]),
         "vmcp-domain" => AllowedDependencies::OnlyThese(&["vmcp-json"]),
         "vmcp-edge" => AllowedDependencies::Only(&["vmcp-wire"]),
         // Credentials are added to each request when it is sent. Fetching them needs no transport towards
         // backends.
-        "vmcp-backends" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-credentials", "vmcp-http-client"]),
+        "vmcp-backends" => {
+            AllowedDependencies::Only(&["vmcp-wire", "vmcp-credentials", "vmcp-http-client", "vmcp-http1"])
+        }
         // Operators write role matchers and prices in the same expression language.
         "vmcp-ratelimit" => AllowedDependencies::Only(&["vmcp-expression"]),
         "vmcp-credentials" => AllowedDependencies::Only(&["vmcp-expression", "vmcp-http-client"]),
@@ -49,7 +53,9 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
         "vmcp-embedding" => AllowedDependencies::Only(&["vmcp-optimizer"]),
         "vmcp-embedding-service" => AllowedDependencies::Only(&["vmcp-optimizer", "vmcp-http-client"]),
         "vmcp-search-bench" => AllowedDependencies::Only(&["vmcp-optimizer", "vmcp-embedding"]),
-        "vmcp-config" | "vmcp" | "vmcp-gateway" | "vmcp-operator" => AllowedDependencies::Product,
+        "vmcp-config" | "vmcp-fuzz" | "vmcp" | "vmcp-gateway" | "vmcp-operator" => {
+            AllowedDependencies::Product
+        }
         // The end-to-end tests report skipped tests.
         "vmcp-e2e" => AllowedDependencies::Only(&["vmcp-testkit"]),
         "xtask" => AllowedDependencies::Only(&["vmcp-e2e"]),

@@ -12,18 +12,19 @@ const PREFIX: &str = "vmcp1.";
 const STATE_BYTES_MAX: usize = 4096;
 
 /// The key and the name of this process, both random.
-pub(crate) struct Seal {
+pub struct Seal {
     key: LessSafeKey,
     prefix: String,
 }
 
 /// A state carries this process's name but cannot be opened: it was altered or is bound to something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Forged;
+pub struct Forged;
 
 impl Seal {
     /// Generates a key; `None` if the system has no random bytes.
-    pub(crate) fn new() -> Option<Self> {
+    #[must_use]
+    pub fn new() -> Option<Self> {
         let (mut key, mut name) = ([0; 32], [0; 8]);
         getrandom::fill(&mut key).ok()?;
         getrandom::fill(&mut name).ok()?;
@@ -33,7 +34,8 @@ impl Seal {
 
     /// Seals `content`; it can be opened only with the same `associated_data`. `None` if the result is too long, or
     /// without random bytes.
-    pub(crate) fn seal(&self, content: &[u8], associated_data: &[u8]) -> Option<String> {
+    #[must_use]
+    pub fn seal(&self, content: &[u8], associated_data: &[u8]) -> Option<String> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).ok()?;
         let mut sealed = content.to_vec();
@@ -48,7 +50,8 @@ impl Seal {
     }
 
     /// Opens a state. `None` if this process did not make it, but a backend or another replica.
-    pub(crate) fn open(&self, state: &str, associated_data: &[u8]) -> Option<Result<Vec<u8>, Forged>> {
+    #[must_use]
+    pub fn open(&self, state: &str, associated_data: &[u8]) -> Option<Result<Vec<u8>, Forged>> {
         let sealed = state.strip_prefix(&self.prefix)?;
         Some(self.unseal(sealed, associated_data).ok_or(Forged))
     }
