@@ -19,12 +19,13 @@ use crate::connection::Connection;
 use crate::connection::close_signal::CloseReason;
 use crate::connection::inventory;
 use crate::connection::link::McpRequest;
+use crate::connection::listen_state::ListenState;
 use crate::connection::pending_requests::Purpose;
 use crate::failure::{Failure, FailureClass};
 use crate::http::request_credentials::Credentials;
 use crate::lifecycle::per_caller::{CallerConnections, ConnectionRef, Grouping};
-use crate::lifecycle::subscription_streams::ListenState;
-use crate::lifecycle::supervisor::{Phase, SupervisedConnection, deny_caller, wait_until_ready};
+use crate::lifecycle::readiness::wait_until_ready;
+use crate::lifecycle::supervised::{Phase, SupervisedConnection, deny_caller};
 use crate::policy::Isolation;
 
 /// Maximum number of resource subscriptions of one connection.

@@ -25,7 +25,8 @@ use crate::connection::pending_requests::Purpose;
 use crate::connection::requester::Requester;
 use crate::failure::{Failure, FailureClass};
 use crate::http::client::{filter_passthrough_headers, set_header};
-use crate::lifecycle::supervisor::{SupervisedConnection, wait_until_ready};
+use crate::lifecycle::readiness::wait_until_ready;
+use crate::lifecycle::supervised::SupervisedConnection;
 use crate::time_budget::{TimeBudget, TimedClientPort};
 
 /// Maximum number of rounds driven for one call.

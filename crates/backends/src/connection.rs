@@ -7,6 +7,7 @@ pub(crate) mod close_signal;
 pub(crate) mod event_sender;
 pub(crate) mod inventory;
 pub(crate) mod link;
+pub(crate) mod listen_state;
 pub(crate) mod pending_requests;
 pub(crate) mod pending_url_elicitations;
 pub(crate) mod requester;
@@ -32,9 +33,9 @@ use crate::ClientInfo;
 pub(crate) use crate::connection::call_serializer::CallSerializer;
 use crate::connection::close_signal::CloseReason;
 use crate::connection::link::{Link, McpRequest};
+use crate::connection::listen_state::ListenState;
 use crate::connection::pending_requests::Purpose;
 use crate::failure::{Failure, FailureClass};
-use crate::lifecycle::subscription_streams::ListenState;
 
 /// The arguments that are repeated as headers, by tool name.
 pub(crate) type MirroredArguments = HashMap<BackendToolName, Vec<MirroredArgument>>;

@@ -11,6 +11,7 @@ mod connection;
 mod failure;
 mod http;
 mod large_buffer;
+mod launch;
 mod lifecycle;
 pub mod policy;
 mod time_budget;
@@ -30,11 +31,12 @@ use vmcp_timing::SystemClock;
 
 use crate::backend::RemoteBackend;
 use crate::http::request_credentials::Credentials;
-use crate::lifecycle::per_caller::ProcessSlots;
-use crate::lifecycle::supervisor::SupervisedConnection;
+use crate::lifecycle::process_slots::ProcessSlots;
+use crate::lifecycle::supervised::SupervisedConnection;
 use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
 
-pub use crate::transport::child::{Environment, Launcher, adopt_orphans, exec_child_if_requested};
+pub use crate::launch::{Environment, Launcher, exec_child_if_requested};
+pub use crate::transport::child::adopt_orphans;
 
 /// How the gateway introduces itself to backends.
 #[derive(Clone, Debug, PartialEq, Eq)]

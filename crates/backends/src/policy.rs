@@ -9,7 +9,7 @@ use vmcp_credentials::Strategy;
 use vmcp_domain::BackendId;
 pub use vmcp_domain::Secret;
 
-use crate::transport::child::{Environment, Launcher};
+use crate::launch::{Environment, Launcher};
 
 /// Everything that the transports need to know about one backend.
 #[derive(Clone, Debug)]

@@ -3,7 +3,6 @@
 
 pub(crate) mod child;
 pub(crate) mod duplex;
-pub(crate) mod error_response;
 pub(crate) mod line_reader;
 pub(crate) mod read_throttle;
 pub(crate) mod sse;

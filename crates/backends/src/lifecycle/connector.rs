@@ -15,7 +15,7 @@ use crate::failure::{Failure, FailureClass};
 use crate::http::client::HttpClient;
 use crate::lifecycle::probe;
 use crate::lifecycle::subscription_streams::{run_get_stream, run_listen_stream};
-use crate::lifecycle::supervisor::SupervisedConnection;
+use crate::lifecycle::supervised::SupervisedConnection;
 use crate::policy::{HttpPolicy, StdioPolicy, Timeouts, Transport};
 use crate::transport::child;
 use crate::transport::duplex::DuplexLink;

@@ -4,14 +4,13 @@
 
 mod key;
 pub(crate) mod open;
-pub(crate) mod process_slots;
 mod spare;
 pub(crate) mod start_rate_limiter;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,9 +25,10 @@ use self::spare::SpareProcess;
 use crate::failure::{Failure, FailureClass};
 use crate::http::request_credentials::Credentials;
 use crate::http::request_credentials::{self, AuthenticatedCaller};
-pub(crate) use crate::lifecycle::per_caller::process_slots::ProcessSlots;
 use crate::lifecycle::per_caller::start_rate_limiter::StartRateLimiter;
-use crate::lifecycle::supervisor::{Phase, SupervisedConnection, wait_until_ready};
+use crate::lifecycle::process_slots::{CallerProcesses, ProcessSlots};
+use crate::lifecycle::readiness::wait_until_ready;
+use crate::lifecycle::supervised::{Phase, SupervisedConnection};
 use crate::policy::{CallerBounds, Isolation, Transport};
 
 /// How often idle connections, and connections of ended clients, are looked for.
@@ -148,7 +148,8 @@ impl CallerConnections {
             runtime: Handle::current(),
         });
         if let Some(process_slots) = &connections.process_slots {
-            process_slots.register(Arc::downgrade(&connections));
+            let processes: Weak<Self> = Arc::downgrade(&connections);
+            process_slots.register(processes);
             main.tasks.spawn(spare::maintain_spare(Arc::downgrade(&connections), main.stop.clone()));
         }
         let (weak, stop) = (Arc::downgrade(&connections), main.stop.clone());
@@ -291,25 +292,6 @@ impl CallerConnections {
         Some(found)
     }
 
-    /// Since when the connection has been idle that would be evicted next; `None` if all are in use.
-    fn oldest_idle_since(&self) -> Option<Instant> {
-        let connections = self.connections.lock();
-        connections.values().filter(|connection| connection.is_idle()).map(CallerConnection::idle_since).min()
-    }
-
-    /// Closes the longest idle connection. Returns false if all are in use.
-    fn close_oldest_idle(&self) -> bool {
-        let removed = remove_oldest(&mut self.connections.lock(), |_| true);
-        close(removed)
-    }
-
-    fn close_spare(&self) -> bool {
-        self.spare.lock().take().is_some_and(|spare| {
-            spare.stop();
-            true
-        })
-    }
-
     /// Closes connections that exceed the idle time-out, and connections of ended clients.
     fn sweep(&self) {
         let now = Instant::now();
@@ -327,6 +309,25 @@ impl CallerConnections {
         for connection in removed {
             close(Some(connection));
         }
+    }
+}
+
+impl CallerProcesses for CallerConnections {
+    fn oldest_idle_since(&self) -> Option<Instant> {
+        let connections = self.connections.lock();
+        connections.values().filter(|connection| connection.is_idle()).map(CallerConnection::idle_since).min()
+    }
+
+    fn close_oldest_idle(&self) -> bool {
+        let removed = remove_oldest(&mut self.connections.lock(), |_| true);
+        close(removed)
+    }
+
+    fn close_spare(&self) -> bool {
+        self.spare.lock().take().is_some_and(|spare| {
+            spare.stop();
+            true
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use crate::connection::Connection;
 use crate::connection::close_signal::CloseReason;
 use crate::failure::{Failure, FailureClass};
-use crate::lifecycle::supervisor::{Phase, SupervisedConnection};
+use crate::lifecycle::supervised::{Phase, SupervisedConnection};
 
 /// Waits until the backend is ready, at most for the connect time-out. It waits while the backend is being
 /// connected, and fails at once if the backend is unavailable or stopped.

@@ -10,8 +10,8 @@ use vmcp_wire::method;
 
 use crate::connection::Connection;
 use crate::connection::link::McpRequest;
+use crate::connection::listen_state::ResourceSubscriptions;
 use crate::connection::pending_requests::Purpose;
-use crate::lifecycle::subscription_streams::ResourceSubscriptions;
 
 /// Maximum number of concurrent renewals.
 const RESUBSCRIBES_MAX: usize = 8;

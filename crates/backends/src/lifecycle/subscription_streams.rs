@@ -1,7 +1,6 @@
 //! Long-lived streams on which a backend reports changes: the GET stream of versions with sessions, and
 //! `subscriptions/listen` of 2026-07-28. A backend may offer neither.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::connection::Connection;
 use crate::connection::close_signal::CloseReason;
 use crate::connection::event_sender::EventSender;
 use crate::connection::link::McpRequest;
+use crate::connection::listen_state::{ListenState, ResourceSubscriptions};
 use crate::connection::pending_requests::Purpose;
 use crate::connection::server_request::{SERVER_REQUESTS_MAX, ServerRequest};
 use crate::failure::{Failure, FailureClass};
@@ -32,21 +32,6 @@ const REOPEN_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Minimum delay before a stream is opened again.
 const REOPEN_DELAY_MIN: Duration = Duration::from_secs(1);
-
-/// The resources of which changes are wanted.
-pub(crate) type ResourceSubscriptions = Arc<BTreeSet<BackendUri>>;
-
-/// What `subscriptions/listen` covers.
-#[derive(Clone, Debug)]
-pub(crate) enum ListenState {
-    /// The backend has not acknowledged a stream yet.
-    Opening,
-    /// The list changes, and these resources. It is also set without a stream while there is nothing to
-    /// listen to.
-    Open(ResourceSubscriptions),
-    /// Nothing: the backend refused the stream.
-    Refused,
-}
 
 /// Keeps the GET stream of versions with sessions open until the connection closes, or until the backend
 /// declines it.

@@ -1,8 +1,6 @@
 //! The process of a stdio backend. It is started as the leader of its own process group, its standard error
 //! is written to the log, and it is stopped with everything that it started.
 
-mod environment;
-mod launcher;
 mod orphans;
 mod program;
 pub(crate) mod spawner;
@@ -17,8 +15,6 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
-pub use self::environment::Environment;
-pub use self::launcher::{Launcher, exec_child_if_requested};
 pub use self::orphans::adopt_orphans;
 pub(crate) use self::orphans::{kill_all as kill_orphans, reap_periodically as reap_orphans};
 use crate::connection::close_signal::CloseReason;

@@ -2,6 +2,7 @@
 //! event stream that ends with the answer. Sources: 2026-07-28, Streamable HTTP; 2025-11-25, Transports.
 
 pub(crate) mod background;
+pub(crate) mod error_response;
 mod held_exchange;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{BoxFuture, ProtocolVersion};
 use vmcp_json::{Json, Members};
-use vmcp_wire::client::{BackendNotification, Dialect, read_notification};
+use vmcp_wire::client::{BackendNotification, read_notification};
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::{header, method, sse};
 
@@ -30,8 +31,8 @@ use crate::http::client::{ContentKind, HttpClient, content_kind};
 use crate::http::endpoint::{Endpoint, ONE_WAY_TIMEOUT};
 use crate::http::response_body::ResponseBody;
 use crate::http::response_reader::{self, EventReader, is_response_to};
-use crate::transport::error_response::{self, ErrorResponse};
-use crate::transport::streamable::background::{BackgroundTasks, LivenessCheckGuard};
+use crate::transport::streamable::background::{BackgroundTasks, CancelOnDrop, LivenessCheckGuard};
+use crate::transport::streamable::error_response::ErrorResponse;
 
 const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
 const NAME: HeaderName = HeaderName::from_static(header::NAME);
@@ -149,7 +150,9 @@ impl StreamableHttpLink {
         let id = handle.id();
         // In 2026-07-28 closing the response is the cancellation, and dropping the future closes it.
         let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
-        let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
+        let cancelled = Some(id).filter(|_| cancels);
+        let mut cancel =
+            CancelOnDrop { background: &self.background, endpoint: &self.endpoint, id: cancelled };
         let outcome = match request.hold.clone() {
             None => self.exchange_once(id, request).await,
             Some(held) => {
@@ -349,23 +352,6 @@ struct RawServerRequest {
     id: Id,
     method: String,
     params: Option<Json>,
-}
-
-/// Cancels a request if its future is dropped early. In versions with sessions, closing the response does not
-/// cancel the request (2025-11-25).
-struct CancelOnDrop<'a> {
-    link: &'a StreamableHttpLink,
-    id: Option<u64>,
-}
-
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            let params = Dialect::cancelled(&Id::number(id), "no longer wanted");
-            let message = jsonrpc::write_notification(method::CANCELLED, &params);
-            self.link.background.post_message(&self.link.endpoint, message);
-        }
-    }
 }
 
 impl Link for StreamableHttpLink {

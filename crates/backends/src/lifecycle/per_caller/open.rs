@@ -17,8 +17,9 @@ use super::{
 };
 use crate::failure::Failure;
 use crate::http::request_credentials::{AuthenticatedCaller, RequestCredentials};
-use crate::lifecycle::per_caller::process_slots::ProcessSlot;
-use crate::lifecycle::supervisor::{self, SupervisedConnection};
+use crate::lifecycle::process_slots::ProcessSlot;
+use crate::lifecycle::supervised::SupervisedConnection;
+use crate::lifecycle::supervisor;
 
 /// How often a caller that waits for a slot tries again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use vmcp_domain::CallerScope;
 
 use super::CallerConnections;
-use crate::lifecycle::supervisor::{Phase, SupervisedConnection};
+use crate::lifecycle::supervised::{Phase, SupervisedConnection};
 
 /// How often the spare process is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use crate::connection::link::McpRequest;
 use crate::connection::pending_requests::Purpose;
 use crate::failure::{Failure, FailureClass};
 use crate::http::response_body::ResponseBody;
-use crate::transport::error_response;
+use crate::transport::streamable::error_response;
 use crate::transport::streamable::{StreamableContext, StreamableHttpLink};
 
 /// Time-out of the probe: some servers with sessions open a stream for it and send nothing.

@@ -12,6 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use vmcp_wire::client::Dialect;
+use vmcp_wire::jsonrpc::{self, Id};
+use vmcp_wire::method;
 
 use crate::http::endpoint::Endpoint;
 use crate::http::response_body::ResponseBody;
@@ -85,5 +88,24 @@ pub(super) struct LivenessCheckGuard(pub(super) Arc<AtomicBool>);
 impl Drop for LivenessCheckGuard {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Cancels a request if its future is dropped early. In versions with sessions, closing the response does not
+/// cancel the request (2025-11-25).
+pub(super) struct CancelOnDrop<'a> {
+    pub(super) background: &'a BackgroundTasks,
+    pub(super) endpoint: &'a Arc<Endpoint>,
+    /// The identifier of the request; `None` once it has its outcome.
+    pub(super) id: Option<u64>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let params = Dialect::cancelled(&Id::number(id), "no longer wanted");
+            let message = jsonrpc::write_notification(method::CANCELLED, &params);
+            self.background.post_message(self.endpoint, message);
+        }
     }
 }

@@ -53,7 +53,7 @@ impl Environment {
 
     /// The variables that a child inherits: the standard ones, and those in `extra_names`. A name that ends
     /// in `*` matches all names with that prefix.
-    pub(super) fn inherited<'a>(
+    pub(crate) fn inherited<'a>(
         &'a self,
         extra_names: &'a [String],
     ) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {

@@ -6,7 +6,17 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::CallerConnections;
+/// The connections of one backend's callers, each of which is a process.
+pub(crate) trait CallerProcesses: Send + Sync {
+    /// Stops the process that waits for its first caller. Returns false if there is none.
+    fn close_spare(&self) -> bool;
+
+    /// Since when the process that has been idle longest is idle; `None` if all are in use.
+    fn oldest_idle_since(&self) -> Option<Instant>;
+
+    /// Stops the process that has been idle longest. Returns false if all are in use.
+    fn close_oldest_idle(&self) -> bool;
+}
 
 /// The slots, which the backends of one gateway share.
 #[derive(Default)]
@@ -14,7 +24,7 @@ pub(crate) struct ProcessSlots {
     count_max: usize,
     used: AtomicUsize,
     /// The tables of the backends from which idle processes may be evicted.
-    backends: Mutex<Vec<Weak<CallerConnections>>>,
+    backends: Mutex<Vec<Weak<dyn CallerProcesses>>>,
 }
 
 /// The slot of one process, held until the process has ended.
@@ -25,7 +35,7 @@ impl ProcessSlots {
         Arc::new(Self { count_max, ..Self::default() })
     }
 
-    pub(super) fn register(&self, backend: Weak<CallerConnections>) {
+    pub(crate) fn register(&self, backend: Weak<dyn CallerProcesses>) {
         self.backends.lock().push(backend);
     }
 
@@ -36,7 +46,7 @@ impl ProcessSlots {
     }
 
     /// Takes a slot; `None` if `count_max` are in use.
-    pub(super) fn try_acquire(self: &Arc<Self>) -> Option<ProcessSlot> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<ProcessSlot> {
         let acquire = |used| (used < self.count_max).then_some(used + 1);
         let used = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, acquire);
         used.ok().map(|_| ProcessSlot(Arc::clone(self)))
@@ -44,8 +54,8 @@ impl ProcessSlots {
 
     /// Stops an unused process: a spare one, otherwise the longest idle one of any backend. Returns false if
     /// all are in use.
-    pub(super) fn evict_idle(&self) -> bool {
-        let backends: Vec<Arc<CallerConnections>> = {
+    pub(crate) fn evict_idle(&self) -> bool {
+        let backends: Vec<Arc<dyn CallerProcesses>> = {
             let mut backends = self.backends.lock();
             backends.retain(|backend| backend.strong_count() > 0);
             backends.iter().filter_map(Weak::upgrade).collect()
@@ -54,7 +64,7 @@ impl ProcessSlots {
             return true;
         }
         let idle = backends.iter().filter_map(|backend| Some((backend.oldest_idle_since()?, backend)));
-        let oldest: Option<(Instant, &Arc<CallerConnections>)> = idle.min_by_key(|(since, _)| *since);
+        let oldest: Option<(Instant, &Arc<dyn CallerProcesses>)> = idle.min_by_key(|(since, _)| *since);
         oldest.is_some_and(|(_, backend)| backend.close_oldest_idle())
     }
 }

@@ -34,7 +34,7 @@ impl Launcher {
     }
 
     /// The command that becomes `program`, which receives `name` as its own name (`argv[0]`).
-    pub(super) fn command(&self, program: &Path, name: &OsStr) -> Command {
+    pub(crate) fn command(&self, program: &Path, name: &OsStr) -> Command {
         let mut command = Command::new(&self.program);
         let descriptors_max =
             self.descriptors_max.map_or_else(|| NO_LIMIT.to_owned(), |bound| bound.to_string());
