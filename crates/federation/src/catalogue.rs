@@ -2,6 +2,7 @@
 //! pure function of the policy and the inventories. The module [`refresh`](crate::health::refresh) fetches
 //! the inventories.
 
+pub(crate) mod caller_catalogues;
 pub(crate) mod conflict;
 pub(crate) mod finding;
 pub(crate) mod listed_names;

@@ -4,11 +4,7 @@
 mod info;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
     Backend, BackendId, BackendListener, BackendState, CallContext, CallTool, Cause, Complete,
@@ -17,17 +13,16 @@ use vmcp_domain::{
 };
 
 use crate::catalogue::finding::Finding;
-use crate::catalogue::listed_names::{ListedNames, NameKind};
+use crate::catalogue::listed_names::NameKind;
 use crate::catalogue::overview::{ItemFilter, overview};
 use crate::catalogue::{BackendListing, Catalogue};
-use crate::health::circuit_breaker::CircuitBreaker;
 use crate::health::refresh;
 use crate::health::report::BackendReport;
 use crate::per_caller::caller_lists::CallerLists;
 use crate::per_caller::caller_views::CallerViews;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::state::{BackendEntry, FederationState};
-use crate::subscriptions::SubscriptionTable;
+use crate::views::CatalogueViews;
 
 /// A gateway over many backends.
 ///
@@ -36,6 +31,7 @@ use crate::subscriptions::SubscriptionTable;
 #[derive(Clone)]
 pub struct Federation {
     state: Arc<FederationState>,
+    views: Arc<CatalogueViews>,
 }
 
 impl Federation {
@@ -44,48 +40,23 @@ impl Federation {
     /// tasks.
     #[must_use]
     pub fn start(policy: AggregationPolicy, health: HealthPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
-        let count = backends.len();
         let per_caller = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_credentials());
         let personal: Vec<usize> = per_caller.map(|(index, _)| index).collect();
         let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_connections());
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
-        let undiscovered = count - personal.len();
-        let member = |backend: Arc<dyn Backend>| {
-            let breaker = health.breaker.map(|policy| CircuitBreaker::new(backend.id().clone(), policy));
-            Arc::new(BackendEntry {
-                backend,
-                refresh_signal: Notify::new(),
-                breaker,
-                checks: Mutex::default(),
-            })
-        };
-        let shared = Arc::new_cyclic(|this| FederationState {
-            weak_self: this.clone(),
-            policy,
-            health,
-            backend_indices: backends
-                .iter()
-                .enumerate()
-                .map(|(backend_index, backend)| (backend.id().clone(), backend_index))
-                .collect(),
-            backends: backends.into_iter().map(member).collect(),
-            listings: Mutex::new((0..count).map(|_| None).collect()),
-            catalogue: ArcSwap::from_pointee(Catalogue::default()),
-            listeners: Mutex::new(Vec::new()),
+        let undiscovered = backends.len() - personal.len();
+        let state = Arc::new(FederationState::new(policy, health, backends, undiscovered));
+        let views = Arc::new(CatalogueViews {
+            shared: Arc::clone(&state),
             caller_views: CallerViews::new(personal),
             caller_lists: CallerLists::new(isolating),
-            listed_names: ListedNames::default(),
-            subscriptions: SubscriptionTable::default(),
-            undiscovered: watch::Sender::new(undiscovered),
-            discovered: AtomicBool::new(false),
-            discovery_slots: Semaphore::new(refresh::DISCOVERY_COUNT_MAX),
         });
-        let listener: Arc<dyn BackendListener> = shared.clone();
-        for member in &shared.backends {
+        let listener: Arc<dyn BackendListener> = views.clone();
+        for member in &state.backends {
             member.backend.set_listener(Arc::downgrade(&listener));
         }
-        refresh::spawn_workers(&shared);
-        Self { state: shared }
+        refresh::spawn_workers(&views);
+        Self { state, views }
     }
 
     /// Waits until every backend with shared lists has answered or failed for the first time, at most 15
@@ -102,7 +73,7 @@ impl Federation {
         let parts = self.state.listings.lock();
         let report =
             |(backend_index, (member, part)): (usize, (&Arc<BackendEntry>, &Option<BackendListing>))| {
-                let views = &self.state.caller_views;
+                let views = &self.views.caller_views;
                 let caller_count = views.contains(backend_index).then(|| views.caller_count(backend_index));
                 let inventory = part.as_ref().map(|part| &part.inventory);
                 BackendReport {
@@ -143,7 +114,7 @@ impl Federation {
     #[must_use]
     pub fn overview_for(&self, permits: Option<ItemFilter<'_>>) -> Overview {
         let mut overview = overview(&self.state.policy, &self.state.catalogue.load(), permits);
-        if !self.state.caller_views.is_empty() {
+        if !self.views.caller_views.is_empty() {
             // The capabilities of backends with callers' credentials are unknown until the caller's first
             // request, so the overview declares all of them.
             (overview.completions, overview.logging, overview.subscriptions) = (true, true, true);
@@ -187,23 +158,23 @@ impl Federation {
     /// True when all callers see the shared catalogue and discovery has ended: no backend uses callers'
     /// credentials, and no caller's lists differ.
     fn has_single_catalogue(&self) -> bool {
-        self.state.is_discovered() && self.state.caller_views.is_empty() && self.state.caller_lists.is_empty()
+        self.state.is_discovered() && self.views.caller_views.is_empty() && self.views.caller_lists.is_empty()
     }
 
     async fn wait_for_catalogue(&self, ctx: &CallContext) -> Arc<Catalogue> {
         if !self.state.is_discovered() {
             self.wait_for_discovery().await;
         }
-        let own = self.state.caller_lists.listings_for(&self.state, ctx);
+        let own = self.views.caller_lists.listings_for(&self.state, ctx);
         if !own.is_empty() {
-            let mut parts = self.state.caller_views.listings_for(&self.state, ctx).await;
+            let mut parts = self.views.caller_views.listings_for(&self.state, ctx).await;
             parts.extend(own);
             return self.state.catalogue_with(parts);
         }
-        if self.state.caller_views.is_empty() {
+        if self.views.caller_views.is_empty() {
             return self.state.catalogue();
         }
-        self.state.caller_views.catalogue(&self.state, ctx).await
+        self.views.caller_views.catalogue(&self.state, ctx).await
     }
 
     /// The error for an item that is not in the caller's catalogue although it may exist, because a backend
@@ -213,7 +184,7 @@ impl Federation {
         ctx: &CallContext,
         offers: impl Fn(&BackendId, &Inventory) -> bool,
     ) -> Option<Error> {
-        self.state.caller_views.missing_error(&self.state, ctx, offers)
+        self.views.caller_views.missing_error(&self.state, ctx, offers)
     }
 
     /// The error for an item of an unavailable backend, if `find` finds that backend in the shared catalogue.
@@ -226,7 +197,7 @@ impl Federation {
     /// True when some backend uses the callers' own credentials, so that its lists depend on the caller.
     #[must_use]
     pub fn has_caller_backends(&self) -> bool {
-        !self.state.caller_views.is_empty()
+        !self.views.caller_views.is_empty()
     }
 
     /// Makes one call to a backend, if its circuit breaker admits the call.

@@ -5,3 +5,4 @@ pub(crate) mod circuit_breaker;
 pub(crate) mod health_checks;
 pub(crate) mod refresh;
 pub(crate) mod report;
+pub(crate) mod timing;

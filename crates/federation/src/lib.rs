@@ -14,6 +14,7 @@ pub mod policy;
 mod state;
 mod subscriptions;
 mod task;
+mod views;
 
 pub use crate::catalogue::finding::Finding;
 pub use crate::catalogue::listed_names::NameKind;

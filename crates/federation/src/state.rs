@@ -1,6 +1,5 @@
-//! The state that [`Federation`](crate::federation::Federation), the refresh workers and the backends' events
-//! share. It holds the listings of all backends and publishes the catalogue built from them. It also passes
-//! changes on to listeners.
+//! The state that all callers share: the backends, their listings, and the catalogue built from them. It also
+//! passes changes on to listeners.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,18 +9,15 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
-use vmcp_domain::{
-    Backend, BackendEvent, BackendId, BackendListener, Change, ChangeAudience, ChangeListener,
-    IsolationScope, ResourceUri, Tool, ToolName,
-};
+use vmcp_domain::{Backend, BackendId, Change, ChangeAudience, ChangeListener, Inventory, Tool, ToolName};
 
+use crate::catalogue::caller_catalogues::{BuiltCatalogue, CallerCatalogues, ListingKey};
 use crate::catalogue::finding::Finding;
 use crate::catalogue::listed_names::ListedNames;
 use crate::catalogue::{BackendListing, Catalogue};
 use crate::health::circuit_breaker::CircuitBreaker;
 use crate::health::health_checks::{CheckFailure, HealthChecks};
-use crate::per_caller::caller_lists::CallerLists;
-use crate::per_caller::caller_views::CallerViews;
+use crate::health::timing::DISCOVERY_COUNT_MAX;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::subscriptions::SubscriptionTable;
 
@@ -30,17 +26,14 @@ const FINDINGS_LOGGED_MAX: usize = 100;
 
 /// The state of one federation. Indices into `backends` and `listings` follow the order of the configuration.
 pub(crate) struct FederationState {
-    pub(crate) weak_self: Weak<Self>,
     pub(crate) policy: AggregationPolicy,
     pub(crate) health: HealthPolicy,
     pub(crate) backends: Vec<Arc<BackendEntry>>,
     pub(crate) backend_indices: HashMap<BackendId, usize>,
     pub(crate) listings: Mutex<Vec<Option<BackendListing>>>,
     pub(crate) catalogue: ArcSwap<Catalogue>,
-    /// The views of single callers on backends that use the callers' own credentials.
-    pub(crate) caller_views: CallerViews,
-    /// The lists of single callers that differ from the shared ones, on connections of their own.
-    pub(crate) caller_lists: CallerLists,
+    /// The catalogues of callers whose lists differ from the shared ones.
+    pub(crate) caller_catalogues: CallerCatalogues,
     /// The names that any caller's catalogue has listed since the start, up to a maximum.
     pub(crate) listed_names: ListedNames,
     /// The subscriptions of clients to resources.
@@ -74,12 +67,48 @@ impl BackendEntry {
 }
 
 impl FederationState {
-    /// Applies `update` to the listing of the backend at `backend_index`, publishes the new catalogue and notifies
-    /// listeners of the lists that changed.
+    /// The state before any backend has answered. `undiscovered` is the number of backends with shared lists.
+    pub(crate) fn new(
+        policy: AggregationPolicy,
+        health: HealthPolicy,
+        backends: Vec<Arc<dyn Backend>>,
+        undiscovered: usize,
+    ) -> Self {
+        let entry = |backend: Arc<dyn Backend>| {
+            let breaker = health.breaker.map(|policy| CircuitBreaker::new(backend.id().clone(), policy));
+            Arc::new(BackendEntry {
+                backend,
+                refresh_signal: Notify::new(),
+                breaker,
+                checks: Mutex::default(),
+            })
+        };
+        let indices = backends.iter().enumerate().map(|(index, backend)| (backend.id().clone(), index));
+        Self {
+            policy,
+            health,
+            backend_indices: indices.collect(),
+            listings: Mutex::new(backends.iter().map(|_| None).collect()),
+            backends: backends.into_iter().map(entry).collect(),
+            catalogue: ArcSwap::from_pointee(Catalogue::default()),
+            listeners: Mutex::default(),
+            caller_catalogues: CallerCatalogues::default(),
+            listed_names: ListedNames::default(),
+            subscriptions: SubscriptionTable::default(),
+            undiscovered: watch::Sender::new(undiscovered),
+            discovered: AtomicBool::new(false),
+            discovery_slots: Semaphore::new(DISCOVERY_COUNT_MAX),
+        }
+    }
+
+    /// Applies `update` to the listing of the backend at `backend_index`, publishes the new catalogue and
+    /// notifies listeners of the lists that changed. `on_published` receives the backend's inventory before
+    /// another listing can be updated.
     pub(crate) fn update_listing(
         &self,
         backend_index: usize,
         update: impl FnOnce(&mut Option<BackendListing>),
+        on_published: impl FnOnce(Option<&Inventory>),
     ) {
         let changes = {
             // The lock is held while the catalogue is built, so that two workers cannot publish out of order.
@@ -97,8 +126,7 @@ impl FederationState {
                 log_renamed_tools(&earlier.tools, &next.tools);
             }
             self.catalogue.store(Arc::new(next));
-            let inventory = parts.get(backend_index).and_then(Option::as_ref).map(|part| &*part.inventory);
-            self.caller_lists.drop_shared(backend_index, inventory);
+            on_published(parts.get(backend_index).and_then(Option::as_ref).map(|part| &*part.inventory));
             changes
         };
         for change in &changes {
@@ -137,6 +165,34 @@ impl FederationState {
         let catalogue = Catalogue::build(&self.policy, &known);
         self.listed_names.record(&catalogue);
         catalogue
+    }
+
+    /// The shared catalogue with the listings in `own` of one caller.
+    pub(crate) fn catalogue_with(&self, own: Vec<(usize, BackendListing)>) -> Arc<Catalogue> {
+        let base = self.catalogue();
+        if own.is_empty() { base } else { self.build_catalogue(own, Some(&base)).catalogue }
+    }
+
+    /// Returns the cached catalogue of the shared listings and `own`, or builds it. Lists that are equal to
+    /// those of `earlier` are the same `Arc`.
+    pub(crate) fn build_catalogue(
+        &self,
+        own: Vec<(usize, BackendListing)>,
+        earlier: Option<&Catalogue>,
+    ) -> BuiltCatalogue {
+        let base = self.catalogue();
+        let key = own.iter().map(ListingKey::new).collect::<Vec<_>>();
+        if let Some(built) = self.caller_catalogues.find(&base, &key) {
+            return built;
+        }
+        let mut catalogue = self.merge(&own);
+        let inventories = own.into_iter().map(|(_, part)| part.inventory).collect();
+        if let Some(earlier) = earlier {
+            catalogue.reuse_unchanged(earlier);
+        }
+        let built = BuiltCatalogue { base, _inventories: inventories, catalogue: Arc::new(catalogue) };
+        self.caller_catalogues.insert(key, built.clone());
+        built
     }
 
     pub(crate) fn announce(&self, change: &Change, audience: ChangeAudience<'_>) {
@@ -180,53 +236,5 @@ fn log_renamed_tools(before: &[Tool], now: &[Tool]) {
             former_name = %before,
             "a tool has a new name, because the tools of other backends have changed"
         );
-    }
-}
-
-impl Drop for FederationState {
-    /// Wakes the refresh workers, so that they see that the federation was dropped and end.
-    fn drop(&mut self) {
-        for member in &self.backends {
-            member.refresh_signal.notify_one();
-        }
-    }
-}
-
-impl BackendListener for FederationState {
-    fn on_event(&self, backend: &BackendId, scope: IsolationScope, event: BackendEvent) {
-        let backend_index = self.backend_indices.get(backend).copied();
-        if let Some(backend_index) =
-            backend_index.filter(|backend_index| self.caller_views.contains(*backend_index))
-        {
-            // Events on the gateway's own connection do not concern callers: these backends have no shared
-            // listing.
-            if let (IsolationScope::Caller(scope), Some(shared)) = (scope, self.weak_self.upgrade()) {
-                self.caller_views.on_event(&shared, backend_index, scope, &event);
-            }
-            return;
-        }
-        if let (IsolationScope::Caller(scope), Some(backend_index)) = (scope, backend_index) {
-            if let Some(shared) = self.weak_self.upgrade() {
-                self.caller_lists.on_event(&shared, backend_index, scope, &event);
-            }
-            return;
-        }
-        if let BackendEvent::ResourceUpdated(uri) = event {
-            // Only the backend that serves the resource, or one with a subscription to it or to a parent of
-            // it, may announce its changes.
-            let uri = ResourceUri::from(uri.as_str());
-            let serves = self.catalogue.load().resource_backend(&uri) == Some(backend);
-            if serves
-                || backend_index.is_some_and(|backend_index| {
-                    self.subscriptions.has_subscriber(backend_index, scope, &uri)
-                })
-            {
-                self.announce(&Change::Resource(uri), ChangeAudience::Everyone);
-            }
-            return;
-        }
-        if let Some(member) = backend_index.and_then(|backend_index| self.backends.get(backend_index)) {
-            member.refresh_signal.notify_one();
-        }
     }
 }

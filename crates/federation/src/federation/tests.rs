@@ -202,7 +202,7 @@ async fn an_open_breaker_answers_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn backends_that_never_answer_do_not_hold_up_the_others() {
-    let mut backends: Vec<_> = (0..3 * refresh::DISCOVERY_COUNT_MAX)
+    let mut backends: Vec<_> = (0..3 * crate::health::timing::DISCOVERY_COUNT_MAX)
         .map(|number| FakeBackend::with_tools(&format!("mute{number}"), &["never"]))
         .collect();
     for mute in &backends {

@@ -9,16 +9,10 @@ use vmcp_domain::{BackendState, CallContext, CallOrigin, Caller};
 
 use crate::catalogue::BackendListing;
 use crate::health::health_checks::CheckFailure;
-use crate::state::{BackendEntry, FederationState};
+use crate::health::timing::{DISCOVERY_TIMEOUT, REFRESH_SPACING_MIN};
+use crate::state::BackendEntry;
+use crate::views::CatalogueViews;
 
-/// The maximum of concurrent inventory fetches. A worker that waits longer than [`DISCOVERY_SLOT_TIMEOUT`]
-/// for a slot continues without one.
-pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;
-/// How long requests wait for backends that have neither answered nor failed yet, counted from the start of
-/// the gateway or, for a caller's own view, from the request.
-pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(15);
-/// The minimum time from the end of one refresh of a backend to the start of the next.
-pub(crate) const REFRESH_SPACING_MIN: Duration = Duration::from_millis(100);
 /// How long a worker waits for a slot while other backends are fetched, each of which may take the whole
 /// connect time-out.
 const DISCOVERY_SLOT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,38 +22,37 @@ const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// Starts one worker for each backend with shared lists, and the time-out of discovery. The workers end after
 /// the federation is dropped.
-pub(crate) fn spawn_workers(shared: &Arc<FederationState>) {
+pub(crate) fn spawn_workers(views: &Arc<CatalogueViews>) {
     let backend_indices =
-        (0..shared.backends.len()).filter(|backend_index| !shared.caller_views.contains(*backend_index));
+        (0..views.shared.backends.len()).filter(|backend_index| !views.caller_views.contains(*backend_index));
     for backend_index in backend_indices {
-        tokio::spawn(run_worker(Arc::downgrade(shared), backend_index));
+        tokio::spawn(run_worker(Arc::downgrade(views), backend_index));
     }
-    let waiting = Arc::downgrade(shared);
+    let waiting = Arc::downgrade(views);
     tokio::spawn(async move {
         tokio::time::sleep(DISCOVERY_TIMEOUT).await;
-        if let Some(shared) = waiting.upgrade() {
-            shared.undiscovered.send_replace(0);
+        if let Some(views) = waiting.upgrade() {
+            views.shared.undiscovered.send_replace(0);
         }
     });
 }
 
-async fn run_worker(federation: Weak<FederationState>, backend_index: usize) {
+async fn run_worker(views: Weak<CatalogueViews>, backend_index: usize) {
     let mut failures = 0_u32;
     let (mut first, mut is_overdue) = (true, false);
     loop {
-        let Some(shared) = federation.upgrade() else { return };
-        let Some(member) = shared.backends.get(backend_index).cloned() else { return };
-        let health = shared.health;
+        let Some(views) = views.upgrade() else { return };
+        let Some(member) = views.shared.backends.get(backend_index).cloned() else { return };
+        let health = views.shared.health;
         // The first fetch may take as long as connecting takes. Later fetches are health checks with their
         // own time-out.
-        let fresh =
-            refresh_backend(&shared, &member, backend_index, (!first).then_some(health.timeout)).await;
+        let fresh = refresh_backend(&views, &member, backend_index, (!first).then_some(health.timeout)).await;
         if std::mem::take(&mut first) {
-            shared.undiscovered.send_modify(|count| *count = count.saturating_sub(1));
+            views.shared.undiscovered.send_modify(|count| *count = count.saturating_sub(1));
         }
         failures = if fresh { 0 } else { failures.saturating_add(1) };
         if failures >= health.unhealthy_threshold {
-            withdraw(&shared, backend_index);
+            withdraw(&views, backend_index);
             // The connection itself may be broken although no single answer shows it, so it is replaced. A
             // connection with a call in flight is kept, since a call that is never answered ends with its own
             // time-out.
@@ -68,7 +61,7 @@ async fn run_worker(federation: Weak<FederationState>, backend_index: usize) {
         }
         is_overdue &= !fresh;
         // The worker must not hold the state while it waits, or the state would never be dropped.
-        drop(shared);
+        drop(views);
         let pause = match member.backend.status().state {
             BackendState::Ready if !fresh => {
                 (RETRY_DELAY_MIN * 2_u32.saturating_pow(failures.min(10))).min(health.interval)
@@ -94,7 +87,7 @@ fn should_reconnect(failures: u32, threshold: u32) -> bool {
 /// Fetches the backend's inventory, publishes it and records the result as a health check. `check_timeout` is the
 /// time-out of the fetch. Returns whether the fetch succeeded.
 async fn refresh_backend(
-    shared: &FederationState,
+    views: &CatalogueViews,
     member: &BackendEntry,
     backend_index: usize,
     check_timeout: Option<Duration>,
@@ -104,7 +97,8 @@ async fn refresh_backend(
     let inventory = {
         // Backends that never answer must not block the others, so the fetch starts without a slot after a
         // time-out.
-        let _permit = tokio::time::timeout(DISCOVERY_SLOT_TIMEOUT, shared.discovery_slots.acquire()).await;
+        let _permit =
+            tokio::time::timeout(DISCOVERY_SLOT_TIMEOUT, views.shared.discovery_slots.acquire()).await;
         match check_timeout {
             None => backend.fetch_inventory(&ctx).await,
             Some(check_timeout) => {
@@ -129,10 +123,12 @@ async fn refresh_backend(
                 inventory: Arc::new(inventory),
                 is_available: true,
             };
-            shared.update_listing(backend_index, |slot| *slot = Some(part));
+            views.update_listing(backend_index, |slot| *slot = Some(part));
             member.record_check(None);
             true
         }
+        // The gateway is shutting down, and has stopped the backend itself.
+        Err(_) if backend.status().state == BackendState::Stopped => false,
         Err(error) => {
             let cause = error.cause().map_or("", |cause| cause.for_log());
             tracing::warn!(backend = %backend.id(), error = %error, cause, "backend not listed");
@@ -143,8 +139,8 @@ async fn refresh_backend(
 }
 
 /// Marks a backend as unavailable, so that its items are not listed. Its names stay reserved.
-fn withdraw(shared: &FederationState, backend_index: usize) {
-    shared.update_listing(backend_index, |slot| {
+fn withdraw(views: &CatalogueViews, backend_index: usize) {
+    views.update_listing(backend_index, |slot| {
         if let Some(part) = slot.as_mut().filter(|part| part.is_available) {
             tracing::warn!(backend = %part.backend, "backend withdrawn from the lists until it returns");
             part.is_available = false;

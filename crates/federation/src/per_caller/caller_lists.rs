@@ -13,8 +13,8 @@ use vmcp_domain::{
     BackendEvent, CallContext, CallerScope, Change, ChangeAudience, Inventory, IsolationScope, ResourceUri,
 };
 
-use crate::catalogue::{BackendListing, Catalogue};
-use crate::health::refresh::REFRESH_SPACING_MIN;
+use crate::catalogue::BackendListing;
+use crate::health::timing::REFRESH_SPACING_MIN;
 use crate::state::FederationState;
 
 /// The maximum number of lists, each of one caller at one backend. Further callers see the shared lists.
@@ -45,8 +45,8 @@ struct CallerList {
 }
 
 impl CallerLists {
-    pub(crate) fn new(indices: Vec<usize>) -> Self {
-        Self { indices, ..Self::default() }
+    pub(crate) fn new(indices: Vec<usize>) -> Arc<Self> {
+        Arc::new(Self { indices, ..Self::default() })
     }
 
     /// True when all callers see the shared lists.
@@ -78,7 +78,7 @@ impl CallerLists {
 
     /// Handles an event that arrived on one caller's own connection.
     pub(crate) fn on_event(
-        &self,
+        self: &Arc<Self>,
         shared: &Arc<FederationState>,
         index: usize,
         scope: CallerScope,
@@ -104,7 +104,7 @@ impl CallerLists {
 
     /// Fetches the caller's inventory on a new task. If a fetch is in progress, marks it as stale so that it
     /// is repeated.
-    fn start_fetch(&self, shared: &Arc<FederationState>, key: CallerListKey) {
+    fn start_fetch(self: &Arc<Self>, shared: &Arc<FederationState>, key: CallerListKey) {
         let Some(ctx) = shared.backends.get(key.0).and_then(|member| member.backend.context_for(key.1))
         else {
             return;
@@ -126,15 +126,14 @@ impl CallerLists {
                 return;
             }
         }
-        let federation = Arc::downgrade(shared);
+        let (lists, state) = (Arc::downgrade(self), Arc::downgrade(shared));
         tokio::spawn(async move {
             loop {
-                let Some(shared) = federation.upgrade() else { return };
-                fetch_once(&shared, key).await;
-                drop(shared);
+                let (Some(current), Some(shared)) = (lists.upgrade(), state.upgrade()) else { return };
+                current.fetch_once(&shared, key).await;
+                drop((current, shared));
                 sleep(REFRESH_SPACING_MIN).await;
-                let Some(shared) = federation.upgrade() else { return };
-                if !shared.caller_lists.has_more_to_fetch(key) {
+                if !lists.upgrade().is_some_and(|lists| lists.has_more_to_fetch(key)) {
                     return;
                 }
             }
@@ -158,7 +157,7 @@ impl CallerLists {
 
     /// Stores the caller's inventory (`None` if it equals the shared one) and notifies the caller of the
     /// lists that changed.
-    fn store(&self, shared: &Arc<FederationState>, key: CallerListKey, inventory: Option<Arc<Inventory>>) {
+    fn store(&self, shared: &FederationState, key: CallerListKey, inventory: Option<Arc<Inventory>>) {
         let Some(ctx) = self.table().get(&key).map(|own| own.ctx.clone()) else { return };
         let before = shared.catalogue_with(self.listings_for(shared, &ctx));
         {
@@ -173,7 +172,7 @@ impl CallerLists {
 
     /// Removes the caller's lists at a backend because its connection has ended or is new, and notifies the
     /// caller of the lists that changed.
-    fn remove(&self, shared: &Arc<FederationState>, key: CallerListKey) {
+    fn remove(&self, shared: &FederationState, key: CallerListKey) {
         let Some(ctx) = self.table().get(&key).map(|own| own.ctx.clone()) else { return };
         let before = shared.catalogue_with(self.listings_for(shared, &ctx));
         {
@@ -206,30 +205,31 @@ impl CallerLists {
             (true, true) | (false, false) => {}
         }
     }
-}
 
-async fn fetch_once(shared: &Arc<FederationState>, key: CallerListKey) {
-    let (index, _) = key;
-    let Some(member) = shared.backends.get(index) else { return };
-    let ctx = {
-        let mut table = shared.caller_lists.table();
-        let Some(own) = table.get_mut(&key) else { return };
-        own.is_stale = false;
-        own.ctx.clone()
-    };
-    // `acquire` cannot fail, because the semaphore is never closed.
-    let _permit = shared.discovery_slots.acquire().await;
-    let Ok(Ok(inventory)) = timeout(shared.health.timeout, member.backend.fetch_inventory(&ctx)).await else {
-        tracing::debug!(backend = %member.backend.id(), "a caller's own lists could not be read");
-        return;
-    };
-    let is_shared = {
-        let parts = shared.listings.lock();
-        let part = parts.get(index).and_then(Option::as_ref);
-        part.is_some_and(|part| *part.inventory == inventory)
-    };
-    let inventory = (!is_shared).then(|| shared.caller_views.intern_inventory(index, inventory));
-    shared.caller_lists.store(shared, key, inventory);
+    async fn fetch_once(&self, shared: &FederationState, key: CallerListKey) {
+        let (index, _) = key;
+        let Some(member) = shared.backends.get(index) else { return };
+        let ctx = {
+            let mut table = self.table();
+            let Some(own) = table.get_mut(&key) else { return };
+            own.is_stale = false;
+            own.ctx.clone()
+        };
+        // `acquire` cannot fail, because the semaphore is never closed.
+        let _permit = shared.discovery_slots.acquire().await;
+        let Ok(Ok(inventory)) = timeout(shared.health.timeout, member.backend.fetch_inventory(&ctx)).await
+        else {
+            tracing::debug!(backend = %member.backend.id(), "a caller's own lists could not be read");
+            return;
+        };
+        let is_shared = {
+            let parts = shared.listings.lock();
+            let part = parts.get(index).and_then(Option::as_ref);
+            part.is_some_and(|part| *part.inventory == inventory)
+        };
+        let inventory = (!is_shared).then(|| shared.caller_catalogues.intern_inventory(index, inventory));
+        self.store(shared, key, inventory);
+    }
 }
 
 /// Notifies one caller of changes: its client if that is known, else its user.
@@ -241,14 +241,6 @@ fn announce(shared: &FederationState, ctx: &CallContext, changes: &[Change]) {
             (None, Some(user)) => shared.announce(change, ChangeAudience::User(user)),
             (None, None) => {}
         }
-    }
-}
-
-impl FederationState {
-    /// The shared catalogue with the listings in `own` of one caller.
-    pub(crate) fn catalogue_with(&self, own: Vec<(usize, BackendListing)>) -> Arc<Catalogue> {
-        let base = self.catalogue();
-        if own.is_empty() { base } else { self.caller_views.catalogue_with(self, own, &base) }
     }
 }
 

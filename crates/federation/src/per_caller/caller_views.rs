@@ -8,7 +8,7 @@
 
 mod view;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -22,29 +22,23 @@ use vmcp_domain::{
 
 use self::view::CallerView;
 use crate::catalogue::{BackendListing, Catalogue};
-use crate::health::refresh::DISCOVERY_TIMEOUT;
+use crate::health::timing::DISCOVERY_TIMEOUT;
 use crate::state::FederationState;
 
 /// The maximum number of views. Beyond it, the least recently used view is evicted.
 const VIEWS_MAX: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 /// The maximum number of identities in the table. At this number the table of identities is cleared.
 const IDENTITIES_MAX: usize = 4096;
-/// The maximum number of cached catalogues. Beyond it, the least recently used one is evicted.
-const CATALOGUES_MAX: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
-/// The maximum number of cached inventories for one backend. Beyond it, the oldest one is removed.
-const INVENTORIES_MAX: usize = 16;
-
 /// The callers that share a view: the scope at each backend with callers' credentials, in the order of
 /// `backend_indices`. `None` for a backend that does not admit the caller.
 type ViewKey = Vec<Option<CallerScope>>;
 
-/// All views and the catalogues that they share.
+/// All views.
 #[derive(Default)]
 pub(crate) struct CallerViews {
     /// The indices of the backends that use the callers' own credentials.
-    backend_indices: Vec<usize>,
+    backend_indices: Arc<[usize]>,
     table: Mutex<Table>,
-    catalogues: Mutex<CatalogueCache>,
 }
 
 struct Table {
@@ -65,34 +59,6 @@ struct KnownIdentity {
     view: Option<Arc<CallerView>>,
 }
 
-struct CatalogueCache {
-    entries: LruCache<Vec<ListingKey>, BuiltCatalogue>,
-    inventories: HashMap<usize, VecDeque<Arc<Inventory>>>,
-}
-
-impl Default for CatalogueCache {
-    fn default() -> Self {
-        Self { entries: LruCache::new(CATALOGUES_MAX), inventories: HashMap::new() }
-    }
-}
-
-/// One listing of a catalogue. The address of the inventory identifies it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ListingKey {
-    backend_index: usize,
-    is_available: bool,
-    inventory: usize,
-}
-
-/// A catalogue and what it was built from.
-#[derive(Clone)]
-struct BuiltCatalogue {
-    base: Arc<Catalogue>,
-    /// Holds the inventories, so that no other inventory gets an address in the key.
-    _inventories: Vec<Arc<Inventory>>,
-    catalogue: Arc<Catalogue>,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
@@ -100,7 +66,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl CallerViews {
     /// Creates an empty table for the backends with the indices `backend_indices`.
     pub(crate) fn new(backend_indices: Vec<usize>) -> Self {
-        Self { backend_indices, table: Mutex::default(), catalogues: Mutex::default() }
+        Self { backend_indices: backend_indices.into(), table: Mutex::default() }
     }
 
     /// True when no backend uses the callers' own credentials.
@@ -154,7 +120,12 @@ impl CallerViews {
             if let Some(view) = table.views.get(&key) {
                 return view.clone();
             }
-            let view = CallerView::new(User(identity.clone()), token.clone(), key.clone());
+            let view = CallerView::new(
+                User(identity.clone()),
+                token.clone(),
+                key.clone(),
+                Arc::clone(&self.backend_indices),
+            );
             table.insert(key, view.clone());
             view
         });
@@ -194,9 +165,8 @@ impl CallerViews {
         let refused = |(index, backend_index): (usize, &usize)| {
             let error = view.last_error(index)?;
             let backend = shared.backends.get(*backend_index)?.backend.id();
-            let builds = lock(&self.catalogues);
-            let known = builds.inventories.get(backend_index).filter(|known| !known.is_empty());
-            known.is_none_or(|known| known.iter().any(|one| offers(backend, one))).then_some(error)
+            let may_offer = |inventory: &Inventory| offers(backend, inventory);
+            shared.caller_catalogues.may_offer(*backend_index, may_offer).then_some(error)
         };
         self.backend_indices.iter().enumerate().find_map(refused)
     }
@@ -231,33 +201,6 @@ impl CallerViews {
         }
     }
 
-    /// Returns a cached inventory of the backend that is equal to `inventory`, or else caches this one. Of
-    /// each backend, the newest [`INVENTORIES_MAX`] are cached.
-    pub(crate) fn intern_inventory(&self, backend_index: usize, inventory: Inventory) -> Arc<Inventory> {
-        let mut builds = lock(&self.catalogues);
-        let cached = builds.inventories.entry(backend_index).or_default();
-        if let Some(equal) = cached.iter().find(|cached| ***cached == inventory) {
-            return equal.clone();
-        }
-        let inventory = Arc::new(inventory);
-        if cached.len() >= INVENTORIES_MAX {
-            cached.pop_front();
-        }
-        cached.push_back(inventory.clone());
-        inventory
-    }
-
-    /// The shared catalogue with the listings in `own`. Lists that are equal to those of `base` are the same
-    /// `Arc`.
-    pub(crate) fn catalogue_with(
-        &self,
-        shared: &FederationState,
-        own: Vec<(usize, BackendListing)>,
-        base: &Catalogue,
-    ) -> Arc<Catalogue> {
-        self.build_catalogue(shared, own, Some(base)).catalogue
-    }
-
     /// The caller's listings of backends that use its own credential. Waits like [`Self::catalogue`] for
     /// backends that have not answered yet.
     pub(crate) async fn listings_for(
@@ -270,50 +213,6 @@ impl CallerViews {
         }
         self.catalogue(shared, ctx).await;
         self.view(shared, ctx).map_or_else(Vec::new, |(view, _)| view.listings(shared))
-    }
-
-    /// Returns the cached catalogue of the shared listings and `own`, or builds it. A new catalogue reuses
-    /// the lists of `earlier` that are equal.
-    fn build_catalogue(
-        &self,
-        shared: &FederationState,
-        own: Vec<(usize, BackendListing)>,
-        earlier: Option<&Catalogue>,
-    ) -> BuiltCatalogue {
-        let base = shared.catalogue();
-        let key = own.iter().map(ListingKey::new).collect::<Vec<_>>();
-        if let Some(built) = lock(&self.catalogues).find(&base, &key) {
-            return built;
-        }
-        let mut catalogue = shared.merge(&own);
-        let inventories = own.into_iter().map(|(_, part)| part.inventory).collect();
-        if let Some(earlier) = earlier {
-            catalogue.reuse_unchanged(earlier);
-        }
-        let built = BuiltCatalogue { base, _inventories: inventories, catalogue: Arc::new(catalogue) };
-        lock(&self.catalogues).insert(key, built.clone());
-        built
-    }
-}
-
-impl ListingKey {
-    fn new((backend_index, part): &(usize, BackendListing)) -> Self {
-        Self {
-            backend_index: *backend_index,
-            is_available: part.is_available,
-            inventory: Arc::as_ptr(&part.inventory).addr(),
-        }
-    }
-}
-
-impl CatalogueCache {
-    fn find(&mut self, base: &Arc<Catalogue>, key: &[ListingKey]) -> Option<BuiltCatalogue> {
-        self.entries.get(key).filter(|built| Arc::ptr_eq(&built.base, base)).cloned()
-    }
-
-    fn insert(&mut self, key: Vec<ListingKey>, built: BuiltCatalogue) {
-        self.entries.retain(|_, cached| Arc::ptr_eq(&cached.base, &built.base));
-        self.entries.put(key, built);
     }
 }
 

@@ -13,13 +13,15 @@ use vmcp_domain::{
 
 use super::{ViewKey, lock};
 use crate::catalogue::{BackendListing, Catalogue};
-use crate::health::refresh::REFRESH_SPACING_MIN;
+use crate::health::timing::REFRESH_SPACING_MIN;
 use crate::state::FederationState;
 
 /// The view of all callers with one [`ViewKey`].
 pub(super) struct CallerView {
     user: User,
     pub(super) key: ViewKey,
+    /// The indices of the backends of `key`.
+    backend_indices: Arc<[usize]>,
     pub(super) state: Mutex<ViewState>,
     /// The number of its backends that have neither answered nor failed yet.
     pub(super) undiscovered: watch::Sender<usize>,
@@ -49,11 +51,11 @@ pub(super) struct BackendView {
 }
 
 impl CallerView {
-    pub(super) fn new(user: User, token: Secret, key: ViewKey) -> Arc<Self> {
+    pub(super) fn new(user: User, token: Secret, key: ViewKey, backend_indices: Arc<[usize]>) -> Arc<Self> {
         let slots = key.iter().map(|_| BackendView::default()).collect();
         let undiscovered = watch::Sender::new(key.iter().flatten().count());
         let state = ViewState { token, backends: slots, catalogue: None, base: None };
-        Arc::new(Self { user, key, state: Mutex::new(state), undiscovered })
+        Arc::new(Self { user, key, backend_indices, state: Mutex::new(state), undiscovered })
     }
 
     /// Starts a fetch from every backend without a fetch so far, and from those with the last fetch at least the
@@ -97,7 +99,7 @@ impl CallerView {
     ) {
         let (catalogue, _) = self.catalogue(shared);
         let backend = shared.backends.get(backend_index).map(|member| member.backend.id());
-        let scope = shared.caller_views.backend_indices.iter().position(|one| *one == backend_index);
+        let scope = self.backend_indices.iter().position(|one| *one == backend_index);
         let scope =
             scope.and_then(|index| self.key.get(index).copied().flatten()).map(IsolationScope::Caller);
         let follows =
@@ -137,7 +139,7 @@ impl CallerView {
     }
 
     async fn fetch_once(&self, shared: &Arc<FederationState>, index: usize) {
-        let Some(backend_index) = shared.caller_views.backend_indices.get(index).copied() else { return };
+        let Some(backend_index) = self.backend_indices.get(index).copied() else { return };
         let Some(member) = shared.backends.get(backend_index) else { return };
         let mut ctx = CallContext::bare(Caller::Known(Arc::clone(&self.user.0)), CallOrigin::Gateway);
         let is_first = {
@@ -156,7 +158,7 @@ impl CallerView {
             timeout(shared.health.timeout, fetching).await.unwrap_or(Err(Error::DeadlineExceeded))
         };
         let inventory =
-            fetched.map(|inventory| shared.caller_views.intern_inventory(backend_index, inventory));
+            fetched.map(|inventory| shared.caller_catalogues.intern_inventory(backend_index, inventory));
         {
             let mut state = lock(&self.state);
             let Some(slot) = state.backends.get_mut(index) else { return };
@@ -181,7 +183,7 @@ impl CallerView {
 
     /// The listing of each backend that has answered, with the backend's index.
     pub(super) fn listings(&self, shared: &FederationState) -> Vec<(usize, BackendListing)> {
-        lock(&self.state).listings(shared)
+        lock(&self.state).listings(shared, &self.backend_indices)
     }
 
     /// The current catalogue, and the lists that changed since the previous call.
@@ -193,12 +195,12 @@ impl CallerView {
         {
             return (catalogue.clone(), Vec::new());
         }
-        let own = state.listings(shared);
+        let own = state.listings(shared, &self.backend_indices);
         if own.is_empty() {
             return (base, Vec::new());
         }
         let earlier = state.catalogue.clone();
-        let built = shared.caller_views.build_catalogue(shared, own, earlier.as_deref());
+        let built = shared.build_catalogue(own, earlier.as_deref());
         let changes = match &earlier {
             Some(earlier) if !Arc::ptr_eq(earlier, &built.catalogue) => {
                 built.catalogue.changes_since(earlier)
@@ -212,18 +214,16 @@ impl CallerView {
 }
 
 impl ViewState {
-    fn listings(&self, shared: &FederationState) -> Vec<(usize, BackendListing)> {
-        let parts = self.backends.iter().zip(&shared.caller_views.backend_indices).filter_map(
-            |(slot, backend_index)| {
-                let backend = shared.backends.get(*backend_index)?.backend.id().clone();
-                let part = BackendListing {
-                    backend,
-                    inventory: slot.inventory.clone()?,
-                    is_available: slot.is_available,
-                };
-                Some((*backend_index, part))
-            },
-        );
+    fn listings(&self, shared: &FederationState, backend_indices: &[usize]) -> Vec<(usize, BackendListing)> {
+        let parts = self.backends.iter().zip(backend_indices).filter_map(|(slot, backend_index)| {
+            let backend = shared.backends.get(*backend_index)?.backend.id().clone();
+            let part = BackendListing {
+                backend,
+                inventory: slot.inventory.clone()?,
+                is_available: slot.is_available,
+            };
+            Some((*backend_index, part))
+        });
         parts.collect()
     }
 }
