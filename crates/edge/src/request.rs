@@ -9,5 +9,8 @@ pub(crate) mod dispatch;
 pub(crate) mod in_flight;
 pub(crate) mod list_pages;
 pub(crate) mod memory_permit;
+pub(crate) mod message_sender;
+pub(crate) mod outcome;
 pub(crate) mod param_headers;
+pub(crate) mod session_messages;
 pub(crate) mod slots;

@@ -2,7 +2,6 @@
 //! task. Streams, subscriptions and requests take memory only while they exist. `session_table` decides who
 //! may use a session.
 
-pub(crate) mod requests;
 pub(crate) mod session_table;
 
 use std::collections::VecDeque;
@@ -17,13 +16,9 @@ use vmcp_domain::{Caller, Change, ClientCapabilities, ClientHandle, ClientKey, L
 use crate::http::event_buffer::EventBuffer;
 use crate::request::admission::CallerHash;
 use crate::request::changes::{ChangeDispatcher, ListChangeFilter, ListVersions, PendingChanges};
-use crate::request::client_port::MessageSender;
 use crate::request::in_flight::{InFlightRequests, PendingQuestions};
-pub(crate) use crate::sessions::requests::{
-    close_session, initialize_answer, open_session, open_standalone_stream, read_initialize,
-    serve_notification, serve_request, serve_response,
-};
-pub(crate) use crate::sessions::session_table::{SessionGuard, SessionTable};
+use crate::request::message_sender::MessageSender;
+pub(crate) use crate::sessions::session_table::SessionTable;
 
 /// The maximum number of streams of a session that have no connection.
 const DETACHED_STREAMS_MAX: usize = 4;

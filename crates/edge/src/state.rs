@@ -15,7 +15,7 @@ use vmcp_json::Members;
 use vmcp_wire::server::{Refusal, RequestMeta, ResultWriter};
 use vmcp_wire::trace;
 
-use crate::http::authentication::AuthenticatedPeer;
+use crate::http::authenticated_peer::AuthenticatedPeer;
 use crate::http::body::BodyReader;
 use crate::http::body::stall_guard::StallGuard;
 use crate::http::guard::HostGuard;
@@ -28,7 +28,7 @@ use crate::request::param_headers::ParamHeaderRules;
 use crate::request::slots::{RequestSlot, RequestSlots, StreamSlot, StreamSlots};
 use crate::sessions::SessionTable;
 use crate::v2026_07_28::pending_calls::PendingCalls;
-use crate::v2026_07_28::tasks::TaskIds;
+use crate::v2026_07_28::task_ids::TaskIds;
 
 /// The state of one listener or of one stdio client.
 pub(crate) struct EdgeState {

@@ -27,14 +27,16 @@ use vmcp_wire::server::{
 
 use self::lines::{LineReader, ReadLine};
 use self::output::{send_changes, write_messages};
-use crate::http::authentication::AuthenticatedPeer;
+use crate::http::authenticated_peer::AuthenticatedPeer;
 use crate::http::response::Answer;
 use crate::policy::EdgePolicy;
-use crate::request::changes::ChangeStream;
-use crate::request::client_port::{Delivery, LogLevelSource, MessageSender, RequestClientPort};
+use crate::request::changes::change_stream::ChangeStream;
+use crate::request::client_port::{Delivery, LogLevelSource, RequestClientPort};
 use crate::request::dispatch::{self, RequestJob};
 use crate::request::in_flight::{InFlightGuard, InFlightRequests};
-use crate::sessions::{self, Session, SessionTable};
+use crate::request::message_sender::MessageSender;
+use crate::request::session_messages;
+use crate::sessions::{Session, SessionTable};
 use crate::state::EdgeState;
 use crate::v2026_07_28::listen::{self, ListenStream};
 use crate::v2026_07_28::round_state::RoundOutput;
@@ -240,7 +242,7 @@ impl StdioServer {
     }
 
     fn initialize(&mut self, id: &Id, params: Option<&Json>) -> Answer {
-        let client = match sessions::read_initialize(self.caller.clone(), params) {
+        let client = match session_messages::read_initialize(self.caller.clone(), params) {
             Ok(client) => client,
             Err(fault) => return error_answer(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
         };
@@ -257,7 +259,7 @@ impl StdioServer {
             send_changes(changes, None, &out, &stopping).await;
             None
         });
-        sessions::initialize_answer(&self.edge, id, &session)
+        session_messages::initialize_answer(&self.edge, id, &session)
     }
 
     fn start_request(

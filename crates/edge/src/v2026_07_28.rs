@@ -7,4 +7,5 @@ pub(crate) mod pending_calls;
 pub(crate) mod round_state;
 pub(crate) mod rounds;
 pub(crate) mod seal;
+pub(crate) mod task_ids;
 pub(crate) mod tasks;

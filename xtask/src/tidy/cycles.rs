@@ -5,51 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::File;
 
-/// Cycles from before this check: a crate's folder and the sorted names of the modules, without `crate::`. An
-/// entry that no longer is a cycle fails the check, so the list only gets shorter.
-const KNOWN: [(&str, &[&str]); 1] = [(
-    "crates/edge",
-    &[
-        "http::authentication",
-        "request::changes",
-        "request::client_port",
-        "request::dispatch",
-        "sessions",
-        "state",
-        "v2026_07_28::pending_calls",
-        "v2026_07_28::round_state",
-        "v2026_07_28::tasks",
-    ],
-)];
-
 /// The modules of a crate by their paths, with the modules that each one imports.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// Reports cycles that are not known, and known ones that no longer exist.
+/// Reports every cycle.
 pub(super) fn check_tree(files: &[File]) -> Vec<String> {
-    let found = find(files);
-    let gone = KNOWN.iter().filter(|(folder, modules)| {
-        !found.iter().any(|(of, cycle)| of == folder && modules.iter().eq(cycle.iter()))
-    });
-    let gone = gone.map(|(folder, modules)| {
+    let message = |(folder, cycle): (String, Vec<String>)| {
         format!(
-            "{folder}: the cycle of {} is gone; remove it from xtask/src/tidy/cycles.rs",
-            modules.join(", ")
+            "{folder}: an import cycle of {}; move what they share into a module of its own",
+            cycle.join(", ")
         )
-    });
-    unknown(&found).into_iter().chain(gone).collect()
-}
-
-fn unknown(found: &[(String, Vec<String>)]) -> Vec<String> {
-    let unknown = found.iter().filter(|(folder, cycle)| !is_known(folder, cycle));
-    unknown
-        .map(|(folder, cycle)| {
-            format!(
-                "{folder}: an import cycle of {}; move what they share into a module of its own",
-                cycle.join(", ")
-            )
-        })
-        .collect()
+    };
+    find(files).into_iter().map(message).collect()
 }
 
 /// All cycles, each with the folder of its crate.
@@ -64,10 +31,6 @@ fn find(files: &[File]) -> Vec<(String, Vec<String>)> {
         cycles(&graph(&modules)).into_iter().map(move |cycle| (folder.to_owned(), cycle))
     });
     cycles.collect()
-}
-
-fn is_known(folder: &str, cycle: &[String]) -> bool {
-    KNOWN.iter().any(|(of, modules)| *of == folder && modules.iter().eq(cycle.iter()))
 }
 
 /// The crate's folder and the module's path of a source file; `None` for other files and for tests.
@@ -235,7 +198,7 @@ mod tests {
             .iter()
             .map(|(path, text)| File { path: (*path).to_owned(), text: (*text).to_owned() })
             .collect();
-        unknown(&find(&files))
+        check_tree(&files)
     }
 
     #[test]

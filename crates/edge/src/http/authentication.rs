@@ -9,12 +9,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Authentication, Authenticator, Caller, Challenge, InvalidTokenReason, ProtectedResource, Secret,
-    Unauthorized, accounting_address,
+    Authentication, Authenticator, Caller, Challenge, InvalidTokenReason, ProtectedResource, Unauthorized,
+    accounting_address,
 };
 use vmcp_json::{Json, Members};
 
 use crate::admin::{self, AdminPage};
+use crate::http::authenticated_peer::AuthenticatedPeer;
 use crate::http::body::ResponseBody;
 use crate::policy::IncomingAuth;
 use crate::state::EdgeState;
@@ -27,25 +28,6 @@ const BEARER: &[u8] = b"Bearer ";
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest validity of a credential that counts. A longer one counts as this much.
 const STREAM_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// The authenticated sender of one request.
-#[derive(Clone, Debug)]
-pub(crate) struct AuthenticatedPeer {
-    pub(crate) caller: Caller,
-    /// The caller's own access token, if an issuer can exchange it. It must never be sent to a backend.
-    pub(crate) token: Option<Secret>,
-    /// When the credential expires. A stream that waits for notifications ends then.
-    pub(crate) expires_at: Option<Instant>,
-    /// The client's address, from the socket or a trusted proxy; `None` for stdio.
-    pub(crate) address: Option<IpAddr>,
-}
-
-impl AuthenticatedPeer {
-    /// A caller who is known without a credential.
-    pub(crate) fn without_credential(caller: Caller) -> Self {
-        Self { caller, token: None, expires_at: None, address: None }
-    }
-}
 
 /// The head of a request and its authenticated sender.
 pub(crate) struct AuthenticatedHead {

@@ -21,7 +21,7 @@ use crate::http::event_buffer::{EventBuffer, ReadPosition, ReadResult};
 use crate::http::guard::Accepts;
 use crate::http::response::{self, Answer};
 use crate::request::answer_memory::UNCOUNTED_BYTES_MAX;
-use crate::request::changes::ChangeStream;
+use crate::request::changes::change_stream::ChangeStream;
 use crate::sessions::Session;
 use crate::state::EdgeState;
 

@@ -20,7 +20,7 @@ use crate::http::guard::{self, Accepts};
 use crate::http::protocol_headers;
 use crate::http::request_observer::ObservedMessage;
 use crate::http::response::{self, Answer};
-use crate::sessions;
+use crate::http::session_requests;
 use crate::state::EdgeState;
 use crate::v2026_07_28::handler;
 
@@ -70,9 +70,12 @@ async fn serve_message(
             let request = (&*method, params.as_ref());
             match route {
                 PostRoute::Stateless => handler::serve(edge, head, accepts, id, request, observed).await,
-                PostRoute::Handshake => sessions::open_session(edge, &head, accepts, &id, params.as_ref()),
+                PostRoute::Handshake => {
+                    session_requests::open_session(edge, &head, accepts, &id, params.as_ref())
+                }
                 PostRoute::Session => {
-                    Box::pin(sessions::serve_request(edge, head, accepts, id, request, observed)).await
+                    Box::pin(session_requests::serve_request(edge, head, accepts, id, request, observed))
+                        .await
                 }
                 PostRoute::Refused(answer) => response::json_response(answer(&id)),
             }
@@ -83,12 +86,14 @@ async fn serve_message(
                 // In 2026-07-28, no notification that a client sends over HTTP requires an action.
                 ProtocolFamily::Stateless => response::empty_response(StatusCode::ACCEPTED),
                 ProtocolFamily::Sessions(_) => {
-                    sessions::serve_notification(edge, &head, &method, params.as_ref())
+                    session_requests::serve_notification(edge, &head, &method, params.as_ref())
                 }
                 ProtocolFamily::Unknown(date) => response::json_response(unsupported_version(date, None)),
             }
         }
-        Message::Response { id, outcome } => sessions::serve_response(edge, &head, id.as_ref(), outcome),
+        Message::Response { id, outcome } => {
+            session_requests::serve_response(edge, &head, id.as_ref(), outcome)
+        }
     }
 }
 

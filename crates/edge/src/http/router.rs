@@ -25,7 +25,7 @@ use crate::http::guard;
 use crate::http::post;
 use crate::http::request_observer::{ObservedMessage, RequestObservation, RequestObserver};
 use crate::http::response::{self, method_not_allowed};
-use crate::sessions;
+use crate::http::session_requests;
 use crate::state::EdgeState;
 
 /// The HTTP methods of the MCP endpoint.
@@ -144,7 +144,7 @@ async fn serve_endpoint<B: Body<Data = Bytes>>(
         if is_stateless(&head.parts) {
             return method_not_allowed("POST");
         }
-        sessions::close_session(&router.edge, &head)
+        session_requests::close_session(&router.edge, &head)
     } else {
         method_not_allowed(METHODS)
     }
@@ -160,7 +160,7 @@ fn serve_get(edge: &Arc<EdgeState>, head: &AuthenticatedHead) -> Response<Respon
     if is_stateless(parts) {
         return method_not_allowed("POST");
     }
-    sessions::open_standalone_stream(edge, head)
+    session_requests::open_standalone_stream(edge, head)
 }
 
 fn accepts_events(parts: &Parts) -> bool {

@@ -19,6 +19,7 @@ use vmcp_wire::server::{
 
 use crate::http::response::{Answer, MessageBytes};
 use crate::request::list_pages::ListFormat;
+use crate::request::outcome::DispatchOutcome;
 use crate::request::slots::RequestSlot;
 use crate::sessions::Session;
 use crate::state::EdgeState;
@@ -38,38 +39,6 @@ pub(crate) struct RequestJob {
     pub(crate) slot: RequestSlot,
 }
 
-/// The result of a request before it is written. A call may last several rounds, and each round has its own
-/// request identifier.
-#[derive(Debug)]
-pub(crate) enum DispatchOutcome {
-    /// A prompt, or the questions that end a round.
-    Prompt(Result<Reply, Error>),
-    /// The result of a tool call. A rate-limited call may be answered with a tool result instead of an error.
-    ToolCall(Result<Reply, Error>),
-    /// A resource that was read.
-    Resource(Result<Reply, Error>),
-    /// The complete answer of a request without rounds, with the identifier of that request.
-    Written(Answer),
-    /// An internal failure, such as a panic.
-    Failed,
-}
-
-impl DispatchOutcome {
-    /// Writes the answer with the identifier `id`.
-    pub(crate) fn into_answer(self, edge: &EdgeState, id: &Id, protocol: ProtocolVersion) -> Answer {
-        let writer = AnswerWriter { edge, protocol, id };
-        match self {
-            Self::Prompt(reply) => writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other),
-            Self::ToolCall(reply) => {
-                writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::CallTool)
-            }
-            Self::Resource(reply) => writer.write_reply(reply, Cacheability::Cacheable, RequestKind::Other),
-            Self::Written(answer) => answer,
-            Self::Failed => Answer::refusal(&Refusal::Internal, Some(id)),
-        }
-    }
-}
-
 /// A request in execution.
 pub(crate) type RequestFuture = BoxFuture<'static, DispatchOutcome>;
 
@@ -84,10 +53,33 @@ pub(crate) fn run(job: RequestJob) -> RequestFuture {
     })
 }
 
+/// Writes the answer with the identifier `id`.
+pub(crate) fn write_answer(
+    outcome: DispatchOutcome,
+    edge: &EdgeState,
+    id: &Id,
+    protocol: ProtocolVersion,
+) -> Answer {
+    let writer = AnswerWriter { edge, protocol, id };
+    match outcome {
+        DispatchOutcome::Prompt(reply) => {
+            writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
+        }
+        DispatchOutcome::ToolCall(reply) => {
+            writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::CallTool)
+        }
+        DispatchOutcome::Resource(reply) => {
+            writer.write_reply(reply, Cacheability::Cacheable, RequestKind::Other)
+        }
+        DispatchOutcome::Written(answer) => answer,
+        DispatchOutcome::Failed => Answer::refusal(&Refusal::Internal, Some(id)),
+    }
+}
+
 /// Executes a request and writes its answer.
 pub(crate) async fn run_to_answer(job: RequestJob) -> Answer {
     let (edge, id, protocol) = (Arc::clone(&job.edge), job.id.clone(), job.ctx.protocol);
-    run(job).await.into_answer(&edge, &id, protocol)
+    write_answer(run(job).await, &edge, &id, protocol)
 }
 
 async fn serve(job: RequestJob) -> DispatchOutcome {

@@ -5,6 +5,7 @@ use vmcp_domain::Identity;
 use vmcp_json::{Json, Members};
 use vmcp_wire::server::Refusal;
 
+use super::session_table::SessionGuard;
 use super::*;
 use crate::policy::EdgeLimits;
 use crate::sessions::session_table::EVICTION_SEARCH_INTERVAL_MS;

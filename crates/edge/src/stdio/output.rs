@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::outgoing;
 
-use crate::request::changes::ChangeStream;
+use crate::request::changes::change_stream::ChangeStream;
 
 /// Writes messages until the last sender is dropped or the client stops reading.
 pub(super) async fn write_messages<W: AsyncWrite + Unpin>(

@@ -15,13 +15,14 @@ use vmcp_wire::error_response::{self, AnswerBody, RequestKind};
 use vmcp_wire::jsonrpc::{Id, RpcError};
 use vmcp_wire::server::{ListenFilter, Refusal, RequestMeta, outgoing, write_message};
 
-use crate::http::authentication::AuthenticatedPeer;
+use crate::http::authenticated_peer::AuthenticatedPeer;
 use crate::http::body::ResponseBody;
 use crate::http::event_buffer::EventBuffer;
 use crate::http::event_stream::{EventStream, OnDisconnect};
 use crate::http::guard::Accepts;
 use crate::http::response::{self, Answer};
-use crate::request::changes::{ChangeStream, ListChangeFilter, PendingChanges, WATCHED_PER_CLIENT_MAX};
+use crate::request::changes::change_stream::ChangeStream;
+use crate::request::changes::{ListChangeFilter, PendingChanges, WATCHED_PER_CLIENT_MAX};
 use crate::request::dispatch::AnswerWriter;
 use crate::state::EdgeState;
 

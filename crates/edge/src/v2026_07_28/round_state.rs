@@ -6,8 +6,8 @@ use tokio::sync::{Notify, oneshot};
 use vmcp_domain::{AskError, Question};
 use vmcp_json::{Json, Members};
 
-use crate::request::client_port::MessageSender;
-use crate::request::dispatch::DispatchOutcome;
+use crate::request::message_sender::MessageSender;
+use crate::request::outcome::DispatchOutcome;
 
 /// The maximum number of open questions of one call.
 const QUESTIONS_MAX: usize = 32;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use vmcp_wire::server::{RequestError, input_required, read_input_responses};
 
 use crate::http::response::Answer;
-use crate::request::dispatch::{self, DispatchOutcome, RequestFuture, RequestJob};
+use crate::request::dispatch::{self, RequestFuture, RequestJob};
+use crate::request::outcome::DispatchOutcome;
 use crate::state::EdgeState;
 use crate::v2026_07_28::pending_calls::{Lookup, OUTCOME_TTL, PendingCall, PendingCalls, StateBinding};
 use crate::v2026_07_28::round_state::{RoundResult, RoundState};
@@ -46,7 +47,10 @@ async fn first_round(task: RequestJob, round_state: Arc<RoundState>) -> Answer {
         biased;
         outcome = &mut request_future => outcome,
         () = round_state.wait_for_question() => match detach(&edge, request_future, &round_state, binding()) {
-            Ok(call) => return Box::pin(run_round(&edge, &call)).await.into_answer(&edge, &id, protocol),
+            Ok(call) => {
+                let outcome = Box::pin(run_round(&edge, &call)).await;
+                return dispatch::write_answer(outcome, &edge, &id, protocol);
+            }
             // The call cannot become pending, so its questions are refused and it continues without answers.
             Err(request_future) => {
                 tracing::warn!("too many calls wait for their clients; a question is refused");
@@ -55,7 +59,7 @@ async fn first_round(task: RequestJob, round_state: Arc<RoundState>) -> Answer {
             }
         },
     };
-    outcome.into_answer(&edge, &id, protocol)
+    dispatch::write_answer(outcome, &edge, &id, protocol)
 }
 
 /// Moves a call to its own task and makes it pending. Returns the call as the error if a limit is reached.
@@ -105,7 +109,8 @@ async fn next_round(task: &RequestJob, round_state: &RoundState, call: Arc<Pendi
         }
     };
     call.round_state.begin_round(round_state.output(), &answers);
-    run_round(&task.edge, &call).await.into_answer(&task.edge, &task.id, task.ctx.protocol)
+    let outcome = run_round(&task.edge, &call).await;
+    dispatch::write_answer(outcome, &task.edge, &task.id, task.ctx.protocol)
 }
 
 /// Waits for the end of a round. If the client disconnects meanwhile, the call is cancelled.

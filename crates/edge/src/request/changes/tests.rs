@@ -1,5 +1,6 @@
-use vmcp_domain::{CallContext, Error, GatewayFuture, Identity, Overview};
+use vmcp_domain::{CallContext, Error, GatewayFuture, GatewayInfo, Identity, Overview};
 
+use super::change_stream::ChangeStream;
 use super::*;
 
 fn subscription_guard() -> SubscriptionGuard {
