@@ -93,14 +93,13 @@ fn check_results<'a>(all: impl Iterator<Item = &'a Results>, expected: &str) -> 
     let mut complaints = Vec::new();
     for results in all {
         for (scenario, outcome) in &results.scenarios {
-            let excused = expected.is_expected(results.era, scenario);
+            let excused = expected.is_expected(results.version, scenario);
             match (outcome.has_failures(), excused) {
                 (true, false) => {
-                    complaints.push(format!("{} {scenario}: {}", results.era, outcome.summary()))
+                    complaints.push(format!("{} {scenario}: {}", results.version, outcome.summary()))
                 }
-                (false, true) => {
-                    complaints.push(format!("{} {scenario} passes; take it out of {EXPECTED}", results.era))
-                }
+                (false, true) => complaints
+                    .push(format!("{} {scenario} passes; take it out of {EXPECTED}", results.version)),
                 _ => {}
             }
         }

@@ -19,6 +19,11 @@ use vmcp::process::{environment, user};
 /// code for errors in the command line.
 pub(crate) const EXIT_CONFIG_ERROR: u8 = 2;
 
+/// The command line names no configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("name a configuration with --config FILE or --mcp-json FILE")]
+pub(crate) struct NoConfigNamed;
+
 /// The overrides of a command that has no listener flags.
 pub(crate) fn overrides(source: &Source) -> Overrides {
     Overrides { debug: source.debug, ..Overrides::default() }
@@ -43,7 +48,7 @@ pub(crate) fn read_settings(
     let (path, loaded) = match (&source.config, &source.mcp_json) {
         (Some(path), _) => (path, load_file(path, &environment, &overrides)),
         (None, Some(path)) => (path, load_mcp_json(path, &environment, &overrides)),
-        (None, None) => anyhow::bail!("name a configuration with --config FILE or --mcp-json FILE"),
+        (None, None) => return Err(NoConfigNamed.into()),
     };
     Ok((path.display().to_string(), loaded))
 }

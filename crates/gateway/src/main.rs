@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             terminal::print_error(format_args!("vmcp: {error:#}"));
-            let config = error.downcast_ref::<Report>().is_some();
+            let config = error.is::<Report>() || error.is::<commands::NoConfigNamed>();
             ExitCode::from(if config { commands::EXIT_CONFIG_ERROR } else { EXIT_RUNTIME_ERROR })
         }
     }

@@ -31,6 +31,12 @@ pub const RATE_LIMITED: i64 = 429;
 /// sessions only.
 pub const RATE_LIMITED_LEGACY: i64 = -32029;
 
+/// True for the codes that JSON-RPC itself defines (JSON-RPC 2.0, section 5.1).
+#[must_use]
+pub fn is_defined_by_json_rpc(code: i64) -> bool {
+    matches!(code, PARSE_ERROR | INVALID_REQUEST | METHOD_NOT_FOUND | INVALID_PARAMS | INTERNAL_ERROR)
+}
+
 /// True for codes that 2026-07-28 reserves without defining them, or has withdrawn. They must not be sent to
 /// a client of that version.
 #[must_use]

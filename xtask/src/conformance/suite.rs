@@ -16,7 +16,7 @@ const ENTRY: &str = "@modelcontextprotocol/conformance/dist/index.js";
 
 /// The results of a run for one version.
 pub(super) struct Results {
-    pub(super) era: &'static str,
+    pub(super) version: &'static str,
     /// The scenarios, ordered by name.
     pub(super) scenarios: BTreeMap<String, ScenarioOutcome>,
 }
@@ -36,7 +36,7 @@ pub(super) fn run(url: &str, version: &'static str) -> anyhow::Result<Results> {
         String::from_utf8_lossy(&output.stderr)
     );
     println!("{version} against {url}: {} scenarios", scenarios.len());
-    Ok(Results { era: version, scenarios })
+    Ok(Results { version, scenarios })
 }
 
 /// The client scenarios that apply to a gateway, each with its versions. The other scenarios are about
@@ -60,7 +60,7 @@ pub(super) fn run_client(version: &'static str) -> anyhow::Result<Results> {
     // `current_exe` is wrong here: a build may have replaced the file that this process was started from.
     let command = format!("{} conformance-client", process::profile_folder()?.join("xtask").display());
     let mut scenarios = BTreeMap::new();
-    for (scenario, _) in CLIENT.iter().filter(|(_, eras)| eras.contains(&version)) {
+    for (scenario, _) in CLIENT.iter().filter(|(_, versions)| versions.contains(&version)) {
         let out = tempfile::tempdir()?;
         let mut suite = Command::new(cache::node()?);
         suite.arg(cache::npm("conformance", ENTRY)?).args(["client", "--command", &command]);
@@ -74,7 +74,7 @@ pub(super) fn run_client(version: &'static str) -> anyhow::Result<Results> {
         scenarios.insert((*scenario).to_owned(), outcome);
     }
     println!("{version}, as a client: {} scenarios", scenarios.len());
-    Ok(Results { era: version, scenarios })
+    Ok(Results { version, scenarios })
 }
 
 /// Reads every `<prefix><scenario>-<time>/checks.json`.

@@ -4,7 +4,7 @@ use super::{FeatureResult, MatrixResults, ProtocolFamily, Sdk, Side};
 
 const HEAD: &str = "# Protocol matrix
 
-Every feature between a client and a server of the two protocol eras, with vmcp in between. Written by
+Every feature between a client and a server of the two families of protocol versions, with vmcp in between. Written by
 `cargo xtask matrix`.
 
 A cell stands for 16 runs: the official Python and TypeScript SDKs as clients (over HTTP, and over standard streams through

@@ -306,8 +306,11 @@ fn convert_answer(
     if code == vmcp_wire::code::RATE_LIMITED_LEGACY {
         findings.add_warning(
             format!("{PATH}.code"),
-            "is sent in the session era only; 2026-07-28 forbids it, and 429 is sent there",
+            "is sent in versions with sessions only; 2026-07-28 forbids it, and 429 is sent there",
         );
+    } else if vmcp_wire::code::is_defined_by_json_rpc(code) {
+        let message = format!("{code} has another meaning in JSON-RPC, so clients misread a limit");
+        findings.push(Problem::new(format!("{PATH}.code"), message).with_hint("leave it out for 429"));
     } else if vmcp_wire::code::is_forbidden_in_2026_07_28(code) {
         let message = format!("{code} is reserved by the specification of 2026-07-28");
         findings.push(Problem::new(format!("{PATH}.code"), message).with_hint("leave it out for 429"));

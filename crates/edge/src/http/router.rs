@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body;
 use vmcp_domain::ProtocolVersion;
 use vmcp_json::Json;
@@ -89,8 +89,7 @@ async fn route<B: Body<Data = Bytes>>(
         return serve_metadata(router, &parts);
     }
     if let Err(refusal) = guard.check(&parts) {
-        tracing::debug!(%refusal, "a request was turned away");
-        return response::refusal_response(&refusal, None);
+        return refuse_host(router, &parts, &refusal);
     }
     if !router.is_endpoint(&parts) {
         return route_other_paths(router, &parts, peer).await;
@@ -104,6 +103,23 @@ async fn route<B: Body<Data = Bytes>>(
     };
     if let Some(origin) = origin {
         cors::allow_origin(&mut response, origin);
+    }
+    response
+}
+
+/// Refuses a request whose `Host` or `Origin` is not allowed. It is logged and counted, because a gateway
+/// behind a proxy refuses every request if the public name is not configured.
+fn refuse_host(router: &Router, parts: &Parts, refusal: &Refusal) -> Response<ResponseBody> {
+    let header = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    tracing::info!(
+        host = header(header::HOST),
+        origin = header(header::ORIGIN),
+        %refusal,
+        "a request was refused; `listen.allowedHosts` and `listen.allowedOrigins` name what is allowed"
+    );
+    let response = response::refusal_response(refusal, None);
+    if let Some(observer) = &router.observer {
+        RequestObservation::start(observer, &parts.method).set_status(response.status());
     }
     response
 }

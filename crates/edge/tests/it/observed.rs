@@ -43,7 +43,7 @@ impl RecordingObserver {
 }
 
 #[tokio::test]
-async fn each_request_is_told_once_when_it_has_ended() {
+async fn each_request_is_reported_once_when_it_has_ended() {
     let log = Arc::new(RecordingObserver::default());
     let edge = start_observed(policy(), log.clone());
     let client = edge.client;
@@ -66,7 +66,7 @@ async fn each_request_is_told_once_when_it_has_ended() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_has_ended_its_request() {
+async fn a_request_ends_when_its_client_disconnects() {
     let log = Arc::new(RecordingObserver::default());
     let edge = start_observed(policy(), log.clone());
     let client = edge.client;
@@ -74,4 +74,13 @@ async fn a_client_that_goes_away_has_ended_its_request() {
     assert_eq!(edge.fake.next_event().await, ScriptedEvent::Started("hang".to_owned()));
     asking.abort();
     assert_eq!(log.ended(1).await, ["POST 499 tools/call hang"]);
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_for_its_origin_is_reported() {
+    let log = Arc::new(RecordingObserver::default());
+    let edge = start_observed(policy(), log.clone());
+    let foreign = [("origin", "https://example.com")];
+    edge.client.post(&foreign, &call(1, "echo", json!({}))).await;
+    assert_eq!(log.ended(1).await, ["POST 403 - -"]);
 }
