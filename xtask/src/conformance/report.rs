@@ -21,7 +21,7 @@ pub(super) fn table(
 ) -> String {
     let mut text = HEAD.to_owned();
     for (through_gateway, direct) in through_gateway.iter().zip(direct) {
-        text.push_str(&format!("\n## As a server, {}\n\n", through_gateway.era));
+        text.push_str(&format!("\n## As a server, {}\n\n", through_gateway.version));
         text.push_str(&counts(through_gateway, not_scored));
         text.push_str(
             "\n| Scenario | Through vmcp | The fixture alone | Counted |\n| --- | --- | --- | --- |\n",
@@ -32,7 +32,7 @@ pub(super) fn table(
             let cell = |results: &Results| {
                 results.scenarios.get(name).map_or_else(|| "not run".to_owned(), |outcome| outcome.cell())
             };
-            let reason = not_scored.get(&(through_gateway.era.to_owned(), name.clone()));
+            let reason = not_scored.get(&(through_gateway.version.to_owned(), name.clone()));
             let counted = reason.map_or_else(|| "yes".to_owned(), |reason| format!("no: {reason}"));
             text.push_str(&format!(
                 "| {name} | {} | {} | {counted} |\n",
@@ -44,7 +44,7 @@ pub(super) fn table(
     for results in as_client {
         text.push_str(&format!(
             "\n## As a client, {}\n\n| Scenario | Result |\n| --- | --- |\n",
-            results.era
+            results.version
         ));
         for (name, outcome) in &results.scenarios {
             text.push_str(&format!("| {name} | {} |\n", outcome.cell()));
@@ -57,7 +57,7 @@ fn counts(results: &Results, not_scored: &BTreeMap<(String, String), String>) ->
     let counted = results
         .scenarios
         .iter()
-        .filter(|(name, _)| !not_scored.contains_key(&(results.era.to_owned(), (*name).clone())));
+        .filter(|(name, _)| !not_scored.contains_key(&(results.version.to_owned(), (*name).clone())));
     let (failing, passing): (Vec<_>, Vec<_>) = counted.partition(|(_, outcome)| outcome.has_failures());
     format!("Through vmcp, {} of {} counted scenarios pass.\n", passing.len(), passing.len() + failing.len())
 }
