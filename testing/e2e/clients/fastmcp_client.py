@@ -1,6 +1,6 @@
 """FastMCP's client: lists the tools, calls one, prints what it saw as JSON.
 
-Arguments: URL, era (session or stateless), the tool to call.
+Arguments: URL, family (session or stateless), the tool to call.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ import sys
 from fastmcp import Client
 
 
-async def main(url: str, era: str, tool: str) -> None:
-    mode = "legacy" if era == "session" else "auto"
+async def main(url: str, family: str, tool: str) -> None:
+    mode = "legacy" if family == "session" else "auto"
     async with Client(url, mode=mode) as client:
         tools = await client.list_tools()
         result = await client.call_tool(tool, {"text": "hello from a client"})

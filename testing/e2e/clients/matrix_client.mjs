@@ -1,7 +1,7 @@
 // The official TypeScript SDK's client tries every feature of a matrix server, directly or through a gateway.
 //
 // Arguments: the folder the SDK is installed in; a URL, or the gateway's program and its configuration with `::` between,
-// which is then started and spoken to over its standard streams; the era (session or stateless); and a prefix of the tools'
+// which is then started and spoken to over its standard streams; the protocol family (session or stateless); and a prefix of the tools'
 // names, which may be empty. For each feature one line of JSON is printed: its name, whether it works, and what was seen where
 // it does not.
 

@@ -1,7 +1,7 @@
 """The official Python SDK's client tries every feature of a matrix server, directly or through a gateway.
 
 Arguments: a URL, or the gateway's program and its configuration with `::` between, which is then started and spoken to
-over its standard streams; the era (session or stateless); and a prefix of the tools' names, which may be empty. For each feature one
+over its standard streams; the protocol family (session or stateless); and a prefix of the tools' names, which may be empty. For each feature one
 line of JSON is printed: its name, whether it works, and what was seen where it does not.
 """
 
@@ -35,7 +35,7 @@ class Seen:
         return fits()
 
 
-async def main(url: str, era: str, prefix: str = "") -> None:
+async def main(url: str, family: str, prefix: str = "") -> None:
     seen = Seen()
 
     async def on_log(params) -> None:
@@ -59,12 +59,12 @@ async def main(url: str, era: str, prefix: str = "") -> None:
     async def on_roots(ctx) -> types.ListRootsResult:
         return types.ListRootsResult(roots=[types.Root(uri="file:///work", name="work")])
 
-    mode = "legacy" if era == "session" else "2026-07-28"
+    mode = "legacy" if family == "session" else "2026-07-28"
     program, _, config = url.partition("::")
     client = Client(
         StdioServerParameters(command=program, args=["stdio", "-c", config]) if config else url,
         mode=mode,
-        log_level="error" if era == "stateless" else None,
+        log_level="error" if family == "stateless" else None,
         logging_callback=on_log,
         message_handler=on_message,
         elicitation_callback=on_elicit,
@@ -74,12 +74,12 @@ async def main(url: str, era: str, prefix: str = "") -> None:
         cache=None,
     )
     async with client:
-        await Features(client, seen, era, prefix).all()
+        await Features(client, seen, family, prefix).all()
 
 
 class Features:
-    def __init__(self, client: Client, seen: Seen, era: str, prefix: str) -> None:
-        self.client, self.seen, self.era, self.prefix = client, seen, era, prefix
+    def __init__(self, client: Client, seen: Seen, family: str, prefix: str) -> None:
+        self.client, self.seen, self.family, self.prefix = client, seen, family, prefix
 
     async def call(self, tool: str, arguments: dict | None = None, **more) -> str:
         result = await self.client.call_tool(self.prefix + tool, arguments or {}, **more)
@@ -131,7 +131,7 @@ class Features:
         return steps == [1, 2, 3], steps
 
     async def log_messages(self):
-        if self.era == "session":
+        if self.family == "session":
             await self.client.set_logging_level("error")
         await self.call("log")
         await self.seen.until(lambda: "loud" in self.seen.logs)
@@ -174,7 +174,7 @@ class Features:
         return after == before + 1, [before, after]
 
     async def list_changes(self):
-        if self.era == "session":
+        if self.family == "session":
             # The stream that carries them is opened beside the session.
             await anyio.sleep(0.5)
             await self.call("grow")
@@ -183,7 +183,7 @@ class Features:
         return await self.listening("tools", "grow", tools_list_changed=True)
 
     async def resource_updates(self):
-        if self.era == "session":
+        if self.family == "session":
             await self.client.subscribe_resource(NOTE)
             await self.call("touch")
             heard = await self.seen.until(lambda: NOTE in self.seen.changes)
@@ -202,7 +202,7 @@ class Features:
         return what in events, events
 
     async def ping(self):
-        if self.era == "stateless":
+        if self.family == "stateless":
             return True, "not part of this revision"
         await self.client.send_ping()
         return True, ""

@@ -1,4 +1,4 @@
-// The official TypeScript SDK, version 1, which speaks the session era only: lists the tools, calls
+// The official TypeScript SDK, version 1, which speaks versions with sessions only: lists the tools, calls
 // one, prints what it saw as JSON. Arguments: the folder the package is installed in, URL, era, the
 // tool to call.
 

@@ -1,6 +1,6 @@
 """The official Python SDK's client calls one tool twice; the second call has to wait for a limit.
 
-Arguments: URL, era (session or stateless), the tool. Prints what progress the second call told of, and its answer.
+Arguments: URL, family (session or stateless), the tool. Prints what progress the second call told of, and its answer.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ import sys
 from mcp import Client
 
 
-async def main(url: str, era: str, tool: str) -> None:
-    mode = "legacy" if era == "session" else "auto"
+async def main(url: str, family: str, tool: str) -> None:
+    mode = "legacy" if family == "session" else "auto"
     told: list[list] = []
 
     async def on_progress(progress, total, message) -> None:

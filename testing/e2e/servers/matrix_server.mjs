@@ -1,4 +1,4 @@
-// A server of the official TypeScript SDK that has every feature of the protocol, in both eras.
+// A server of the official TypeScript SDK that has every feature of the protocol, in both protocol families.
 //
 // Arguments: the folder the SDK is installed in, `http` or `stdio`, and `both` or `session` (which knows the handshake
 // only). Over HTTP the line `matrix server: URL` is printed. Tools are named as in matrix_server.py, so that one client

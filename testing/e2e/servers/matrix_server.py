@@ -1,4 +1,4 @@
-"""A server of the official Python SDK that has every feature of the protocol, in both eras.
+"""A server of the official Python SDK that has every feature of the protocol, in both protocol families.
 
 Arguments: http or stdio, and `both` or `session` (which knows the handshake only). Over HTTP the line
 `matrix server: URL` is printed. Tools are named as in matrix_server.mjs, so that one client fits both.
@@ -199,7 +199,7 @@ async def set_level(ctx, params) -> types.EmptyResult:
     return types.EmptyResult()
 
 
-def server(era: str) -> Server:
+def server(family: str) -> Server:
     made = Server(
         "matrix-python",
         version="1",
@@ -217,7 +217,7 @@ def server(era: str) -> Server:
         on_completion=complete,
         on_set_logging_level=set_level,
     )
-    if era == "session":
+    if family == "session":
         made._request_handlers.pop("server/discover")
     return made
 
@@ -238,19 +238,19 @@ def session_only(app):
     return serve
 
 
-async def main(transport: str, era: str) -> None:
-    made = server(era)
+async def main(transport: str, family: str) -> None:
+    made = server(family)
     if transport == "stdio":
         options = made.create_initialization_options()
         async with stdio_server() as (read, write), made.lifespan(made) as lifespan:
-            serve = serve_loop if era == "session" else serve_dual_era_loop
+            serve = serve_loop if family == "session" else serve_dual_era_loop
             await serve(made, read, write, lifespan_state=lifespan, init_options=options)
         return
     app = made.streamable_http_app()
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     print(f"matrix server: http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-    config = uvicorn.Config(session_only(app) if era == "session" else app, log_level="error")
+    config = uvicorn.Config(session_only(app) if family == "session" else app, log_level="error")
     await uvicorn.Server(config).serve(sockets=[listener])
 
 

@@ -103,7 +103,7 @@ pub fn run(time: Duration) -> anyhow::Result<StressReport> {
     let mut backends = Vec::new();
     for number in 0..BACKENDS {
         let family = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
-        let words = ["isolation", "--era", family.version()];
+        let words = ["isolation", "--protocol", family.version()];
         let name = format!("b{number}");
         if number % 4 < 2 {
             backends.push(Backend::stdio(name, &fixture(&words)?));
@@ -208,7 +208,7 @@ impl StressRun<'_> {
                         client: client.share_session(self.serial),
                         observer: self.observer.share_session(self.serial),
                         name: format!("c{number}.{}", self.serial),
-                        era: if number % 2 == 0 {
+                        family: if number % 2 == 0 {
                             ProtocolFamily::Sessions
                         } else {
                             ProtocolFamily::Stateless
@@ -260,7 +260,7 @@ struct StressClient<'a> {
     client: HttpClient,
     observer: HttpClient,
     name: String,
-    era: ProtocolFamily,
+    family: ProtocolFamily,
     counts: &'a Counts,
 }
 
@@ -310,7 +310,7 @@ impl StressClient<'_> {
             if result["resultType"] == "input_required" {
                 rounds += 1;
                 ensure!(
-                    self.era == ProtocolFamily::Stateless && rounds <= 2,
+                    self.family == ProtocolFamily::Stateless && rounds <= 2,
                     "asked again and again: {message}"
                 );
                 let asked = result["inputRequests"].as_object().context("no questions")?;
@@ -379,7 +379,7 @@ impl StressClient<'_> {
         };
         until("waiting")?;
         // In versions with sessions, closing the stream does not cancel a call; the notification does.
-        if self.era == ProtocolFamily::Sessions {
+        if self.family == ProtocolFamily::Sessions {
             let id = self.client.last_id();
             self.client.notify("notifications/cancelled", json!({"requestId": id}))?;
         }

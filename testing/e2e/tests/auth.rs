@@ -64,7 +64,7 @@ fn limits_tell_users_apart_by_issuer_and_subject() -> anyhow::Result<()> {
         spent.push((who, ended));
     }
     for (who, ended) in spent {
-        ensure!(ended == ["ok", "ok", "429", "429"], "{who}, two calls on either era: {ended:?}");
+        ensure!(ended == ["ok", "ok", "429", "429"], "{who}, two calls in either protocol family: {ended:?}");
     }
     let said = gateway.process.output();
     for secret in [&*alice, &bob, KEY] {

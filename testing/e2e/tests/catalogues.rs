@@ -120,7 +120,7 @@ fn every_byte_of_every_definition_arrives_over_http_in_pages() -> anyhow::Result
     for (number, (name, file)) in (0..).zip(&catalogues) {
         let family = if number % 2 == 0 { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
         let mut command =
-            fixture(&["replay", "--transport", "http", "--era", family.version(), "--page-size", "7"])?;
+            fixture(&["replay", "--transport", "http", "--protocol", family.version(), "--page-size", "7"])?;
         let mut process = Process::start(command.arg("--catalogue").arg(file))?;
         backends.push(Backend::http(name, process.wait_for_url()?));
         running.push(process);

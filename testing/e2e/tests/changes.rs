@@ -17,7 +17,7 @@ fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let mut running = Vec::new();
     for family in ProtocolFamily::ALL {
         let word = if family == ProtocolFamily::Sessions { "old" } else { "new" };
-        let words = ["echo", "--era", family.version()];
+        let words = ["echo", "--protocol", family.version()];
         backends.push(Backend::stdio(format!("{word}-child"), &fixture(&words)?));
         let mut process = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
         backends.push(Backend::http(format!("{word}-remote"), process.wait_for_url()?));

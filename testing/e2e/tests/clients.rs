@@ -29,7 +29,7 @@ impl ClientTest {
         for name in BACKENDS {
             let family =
                 if name.starts_with("old") { ProtocolFamily::Sessions } else { ProtocolFamily::Stateless };
-            let words = ["echo", "--era", family.version(), "--instance", name];
+            let words = ["echo", "--protocol", family.version(), "--instance", name];
             if name.ends_with("stdio") {
                 backends.push(Backend::stdio(name, &fixture(&words)?));
             } else {
@@ -46,10 +46,10 @@ impl ClientTest {
     /// listed tools, and the text of a tool's answer.
     fn check(
         &self,
-        eras: &[ProtocolFamily],
+        families: &[ProtocolFamily],
         script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>,
     ) -> anyhow::Result<()> {
-        for family in eras {
+        for family in families {
             for backend in BACKENDS {
                 let tool = format!("{backend}_echo");
                 let word = if *family == ProtocolFamily::Sessions { "session" } else { "stateless" };

@@ -192,7 +192,7 @@ fn sleepers(journal: &Path) -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
     let mut running = Vec::new();
     for family in ProtocolFamily::ALL {
         let word = if family == ProtocolFamily::Sessions { "old" } else { "new" };
-        let words = ["echo", "--era", family.version(), "--instance", word, "--journal", &journal];
+        let words = ["echo", "--protocol", family.version(), "--instance", word, "--journal", &journal];
         backends.push(Backend::stdio(format!("{word}-child"), &fixture(&words)?));
         let mut process = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
         backends.push(Backend::http(format!("{word}-remote"), process.wait_for_url()?));

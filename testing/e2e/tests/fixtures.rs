@@ -38,7 +38,7 @@ fn a_fixture_of_one_era_refuses_the_other() -> anyhow::Result<()> {
         (ProtocolFamily::Sessions, ProtocolFamily::Stateless),
         (ProtocolFamily::Stateless, ProtocolFamily::Sessions),
     ] {
-        let (_process, url) = over_http(&["echo", "--era", speaks.version()])?;
+        let (_process, url) = over_http(&["echo", "--protocol", speaks.version()])?;
         HttpClient::open(&url, speaks)?.list_tools()?;
         let refused = HttpClient::open(&url, other).and_then(|mut client| client.list_tools());
         ensure!(refused.is_err(), "{speaks:?} answers {other:?}");

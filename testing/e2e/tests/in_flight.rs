@@ -194,7 +194,7 @@ fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::R
     let folder = tempfile::tempdir()?;
     for (index, family) in ProtocolFamily::ALL.into_iter().enumerate() {
         let journal = folder.path().join(index.to_string());
-        let words = ["echo", "--era", family.version(), "--journal", &journal.to_string_lossy()];
+        let words = ["echo", "--protocol", family.version(), "--journal", &journal.to_string_lossy()];
         let mut remote = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
         let settings = format!("timeout: {}s", TIME.as_secs());
         let over_http = Backend::http("echo", remote.wait_for_url()?);
@@ -228,7 +228,7 @@ fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::R
 #[test]
 fn a_task_counts_until_it_has_ended() -> anyhow::Result<()> {
     let stateless = ProtocolFamily::Stateless.version();
-    let child = fixture(&["tasks", "--instance", "child", "--era", stateless])?;
+    let child = fixture(&["tasks", "--instance", "child", "--protocol", stateless])?;
     let gateway =
         Gateway::start(&config(NamePolicy::Unchanged, &[Backend::stdio("child", &child)], ONE_AT_ONCE))?;
     let follows = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});

@@ -44,20 +44,20 @@ type Call = Box<dyn FnMut(&str) -> anyhow::Result<Value>>;
 fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'static str, Call)>> {
     let mut routes: Vec<(&'static str, Call)> = Vec::new();
     for (name, family) in
-        [("HTTP, session era", ProtocolFamily::Sessions), ("HTTP, 2026-07-28", ProtocolFamily::Stateless)]
+        [("HTTP, with sessions", ProtocolFamily::Sessions), ("HTTP, 2026-07-28", ProtocolFamily::Stateless)]
     {
         let mut client = HttpClient::open(&gateway.url, family)?;
         routes.push((name, Box::new(move |tool| ask(&mut client, tool))));
     }
     for (name, family) in [
-        ("HTTP, session era, call_tool", ProtocolFamily::Sessions),
+        ("HTTP, with sessions, call_tool", ProtocolFamily::Sessions),
         ("HTTP, 2026-07-28, call_tool", ProtocolFamily::Stateless),
     ] {
         let mut client = HttpClient::open(&gateway.url, family)?;
         routes.push((name, Box::new(move |tool| ask_by_name(&mut client, tool))));
     }
     for (name, family) in
-        [("stdio, session era", ProtocolFamily::Sessions), ("stdio, 2026-07-28", ProtocolFamily::Stateless)]
+        [("stdio, with sessions", ProtocolFamily::Sessions), ("stdio, 2026-07-28", ProtocolFamily::Stateless)]
     {
         let mut command = Command::new(binary("vmcp")?);
         command.arg("stdio").arg("--config").arg(file);
@@ -65,7 +65,7 @@ fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'st
         let same = client.clone();
         routes.push((name, Box::new(move |tool| ask(&mut *client.borrow_mut(), tool))));
         let name = if family == ProtocolFamily::Sessions {
-            "stdio, session era, call_tool"
+            "stdio, with sessions, call_tool"
         } else {
             "stdio, 2026-07-28, call_tool"
         };

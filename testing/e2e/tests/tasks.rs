@@ -33,9 +33,9 @@ fn follow(client: &mut HttpClient, call: Value, instance: &str) -> anyhow::Resul
 #[test]
 fn tasks_of_two_backends_are_told_apart() -> anyhow::Result<()> {
     let stateless = ProtocolFamily::Stateless.version();
-    let child = fixture(&["tasks", "--instance", "child", "--era", stateless])?;
+    let child = fixture(&["tasks", "--instance", "child", "--protocol", stateless])?;
     let mut remote = Process::start(
-        fixture(&["tasks", "--instance", "remote", "--era", stateless])?.args(["--transport", "http"]),
+        fixture(&["tasks", "--instance", "remote", "--protocol", stateless])?.args(["--transport", "http"]),
     )?;
     let backends = [Backend::stdio("child", &child), Backend::http("remote", remote.wait_for_url()?)];
     for search in [false, true] {

@@ -54,7 +54,7 @@ impl BenchServer {
     /// Starts a fast backend with `tools` tools.
     pub(crate) fn start(programs: &Programs, tools: usize, protocol: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(&programs.fixture);
-        command.args(["fast", "--tools", &tools.to_string(), "--era", protocol]);
+        command.args(["fast", "--tools", &tools.to_string(), "--protocol", protocol]);
         let mut process = Process::start(&mut command)?;
         let address = authority(&process.wait_for_url()?)?;
         Ok(Self { _process: process, address })

@@ -131,7 +131,7 @@ fn backend(fixture: &Path, transport: Transport) -> anyhow::Result<(Option<Proce
         Transport::Stdio => Ok((None, format!("command: {}, args: [echo]", fixture.display()))),
         Transport::Http => {
             let mut command = Command::new(fixture);
-            let words = ["echo", "--transport", "http", "--era", "2025-11-25", "--journal", "/dev/null"];
+            let words = ["echo", "--transport", "http", "--protocol", "2025-11-25", "--journal", "/dev/null"];
             let mut process = Process::start(command.args(words))?;
             let url = process.wait_for_url()?;
             Ok((Some(process), format!("url: \"{url}\"")))

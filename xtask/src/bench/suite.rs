@@ -60,7 +60,7 @@ pub(crate) fn run(options: BenchOptions) -> anyhow::Result<()> {
     targets += &idle_and_start::measure(&programs)?;
     let text = format!(
         "{}\n\n{targets}\n![Calls per second](benchmarks/calls.svg)\n{}\n\
-         Both eras, answers of 200 bytes, 8 connections:\n\n{protocol_table}\n\
+         Both protocol families, answers of 200 bytes, 8 connections:\n\n{protocol_table}\n\
          `tools/list`, every page in turn, 8 connections, the same bytes from files by nginx:\n\n{}\n\
          Cost as it grows, answers of 200 bytes, 8 connections, time per call:\n\n{}\n![Growth](benchmarks/growth.svg)\n",
         environment_summary(&plan.rounds)?,

@@ -65,7 +65,7 @@ impl ExpectedFailures {
         for line in text.lines().map(str::trim).filter(|line| !(line.is_empty() || line.starts_with('#'))) {
             let mut words = line.split_whitespace();
             let named = words.next().zip(words.next());
-            let (family, scenario) = named.with_context(|| format!("`{line}`: era, scenario, reason"))?;
+            let (family, scenario) = named.with_context(|| format!("`{line}`: version, scenario, reason"))?;
             ensure!(words.next().is_some(), "`{line}`: say why it may fail");
             entries.push((family.to_owned(), scenario.to_owned()));
         }

@@ -6,7 +6,7 @@ use super::suite::Results;
 
 const HEAD: &str = "# Conformance
 
-What the official conformance suite says about vmcp as a server, in both eras, with the
+What the official conformance suite says about vmcp as a server, in both protocol families, with the
 `conformance` fixture behind it (`vmcp-fixture conformance`, written with the official Rust SDK).
 Written by `cargo xtask conformance`; the version of the suite is in `testing/e2e/pins.txt`.
 Beside each result stands the one of the fixture alone. In brackets: how many checks pass.
