@@ -10,11 +10,13 @@ use serde_json::Value;
 use vmcp_domain::Caller;
 use vmcp_json::{Json, fold_case};
 
-use crate::index::{Leaf, PolicyNumber};
-use crate::names::{ARGUMENT_PREFIX, AccessRequest, Action, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values};
 use crate::policy::AuthzPolicy;
+use crate::policy::index::{Leaf, PolicyNumber};
+use crate::policy::names::{
+    ARGUMENT_PREFIX, AccessRequest, Action, HINT_ATTRIBUTES, PRESENT_SUFFIX, hint_values,
+};
+use crate::policy::value::to_cedar;
 use crate::principal::{Principal, PrincipalAttributes};
-use crate::value::to_cedar;
 
 /// The outcome of a decision, with its reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

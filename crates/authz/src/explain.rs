@@ -6,8 +6,8 @@ use std::fmt;
 use vmcp_domain::Caller;
 
 use crate::decide::Decision;
-use crate::names::AccessRequest;
 use crate::policy::AuthzPolicy;
+use crate::policy::names::AccessRequest;
 
 /// The effect of a policy that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

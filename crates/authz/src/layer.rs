@@ -1,6 +1,9 @@
 //! The gateway decorator. Lists contain only what the caller may use. Every other request is checked before
 //! the inner gateway receives it. A denied item and a missing item give the same error.
 
+pub(crate) mod denial_log;
+pub(crate) mod guard;
+
 use std::sync::Arc;
 
 use vmcp_domain::{
@@ -9,9 +12,9 @@ use vmcp_domain::{
     TemplateList, ToolList,
 };
 
-use crate::guard::Guard;
-use crate::names::AccessRequest;
+use crate::layer::guard::Guard;
 use crate::policy::AuthzPolicy;
+use crate::policy::names::AccessRequest;
 
 /// The decorator that checks every request against the policies.
 pub struct Authorized {

@@ -9,29 +9,16 @@
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
-mod aliases;
 mod decide;
-mod denial_log;
-mod entity_store;
 mod explain;
-mod guard;
-mod index;
 mod layer;
-mod lint;
-mod name_index;
-mod names;
-mod parse;
 mod policy;
-mod policy_reads;
 mod principal;
-mod principal_cache;
-mod problem;
-mod value;
 
-pub use crate::names::AccessRequest;
+pub use crate::policy::names::AccessRequest;
 pub use crate::principal::Principal;
 pub use decide::{Decision, Failure};
 pub use explain::{Effect, ExplainedPolicy, Explanation};
 pub use layer::{Authorized, is_uri_offered};
+pub use policy::problem::AuthzProblem;
 pub use policy::{AuthzPolicy, PolicySource};
-pub use problem::AuthzProblem;

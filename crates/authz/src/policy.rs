@@ -3,19 +3,30 @@
 //! Policies that were built here parse, and every declared entity is valid. Policies that parse but cannot
 //! have the intended effect give warnings.
 
+pub(crate) mod aliases;
+pub(crate) mod entity_store;
+pub(crate) mod index;
+pub(crate) mod lint;
+pub(crate) mod name_index;
+pub(crate) mod names;
+pub(crate) mod parse;
+pub(crate) mod policy_reads;
+pub(crate) mod problem;
+pub(crate) mod value;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cedar_policy::{Authorizer, Entity, EntityUid, RestrictedExpression};
 
-use crate::aliases::UriAliases;
-use crate::entity_store::EntityStore;
-use crate::index::{self, Index};
-use crate::lint::{self, LintInput};
-use crate::names::{Action, DEFAULT_GROUP_TYPE, EntityTypes};
-use crate::parse::{ParsedPolicy, PolicyRecord, read_policies};
-use crate::policy_reads::{PolicyReads, ReferencedNames};
-use crate::problem::AuthzProblem;
+use crate::policy::aliases::UriAliases;
+use crate::policy::entity_store::EntityStore;
+use crate::policy::index::Index;
+use crate::policy::lint::LintInput;
+use crate::policy::names::{Action, DEFAULT_GROUP_TYPE, EntityTypes};
+use crate::policy::parse::{ParsedPolicy, PolicyRecord, read_policies};
+use crate::policy::policy_reads::{PolicyReads, ReferencedNames};
+use crate::policy::problem::AuthzProblem;
 
 /// The authorization settings as the operator wrote them.
 #[derive(Clone, Debug, Default)]

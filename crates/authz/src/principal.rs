@@ -7,6 +7,8 @@
 //! For permitting policies such a caller belongs to none of the unknown groups, and for forbidding policies
 //! to every one of them.
 
+pub(crate) mod principal_cache;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
@@ -15,9 +17,9 @@ use serde_json::Value;
 use vmcp_domain::{Caller, Identity};
 use vmcp_json::{Json, Members};
 
-use crate::names::{ANONYMOUS, ANONYMOUS_CLAIMS, CLAIM_PREFIX, GROUP_CLAIMS};
 use crate::policy::AuthzPolicy;
-use crate::value::to_cedar;
+use crate::policy::names::{ANONYMOUS, ANONYMOUS_CLAIMS, CLAIM_PREFIX, GROUP_CLAIMS};
+use crate::policy::value::to_cedar;
 
 /// One resolved caller, usable for any number of decisions by the policies that resolved it.
 #[derive(Clone)]

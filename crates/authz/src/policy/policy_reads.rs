@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use vmcp_json::fold_case;
 
-use crate::names::{ARGUMENT_PREFIX, HINT_ATTRIBUTES, PRESENT_SUFFIX};
+use crate::policy::names::{ARGUMENT_PREFIX, HINT_ATTRIBUTES, PRESENT_SUFFIX};
 
 /// One `x.attribute` or `x has attribute`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::decide::{Decision, GROUPS_UNKNOWN};
-use crate::names::AccessRequest;
 use crate::policy::AuthzPolicy;
+use crate::policy::names::AccessRequest;
 
 /// Remembers which policies have failed before, so that one faulty policy does not fill the log.
 #[derive(Debug)]

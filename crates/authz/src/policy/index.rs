@@ -9,10 +9,10 @@ use cedar_policy::{
     ActionConstraint, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
-use crate::entity_store::EntityStore;
-use crate::names::{Action, EntityTypes};
-use crate::parse::ParsedPolicy;
-use crate::policy_reads::PolicyReads;
+use crate::policy::entity_store::EntityStore;
+use crate::policy::names::{Action, EntityTypes};
+use crate::policy::parse::ParsedPolicy;
+use crate::policy::policy_reads::PolicyReads;
 
 /// The index of a policy among all policies.
 pub(crate) type PolicyNumber = usize;

@@ -7,7 +7,7 @@ use cedar_policy::{Effect, ParseErrors, Policy, PolicyId, PolicySet};
 use miette::Diagnostic;
 use serde_json::Value;
 
-use crate::problem::AuthzProblem;
+use crate::policy::problem::AuthzProblem;
 
 /// One parsed policy.
 #[derive(Clone, Debug)]

@@ -7,15 +7,15 @@ use cedar_policy::{
 };
 use serde_json::Value;
 
-use crate::entity_store::EntityStore;
-use crate::index::covers_action;
-use crate::names::{
+use crate::policy::entity_store::EntityStore;
+use crate::policy::index::covers_action;
+use crate::policy::names::{
     ACTION_TYPE, ARGUMENT_PREFIX, Action, CLAIM_PREFIX, EntityTypes, HINT_ATTRIBUTES, ITEM_ATTRIBUTES,
     SERVER_TYPE,
 };
-use crate::parse::ParsedPolicy;
-use crate::policy_reads::{Access, PolicyReads};
-use crate::problem::AuthzProblem;
+use crate::policy::parse::ParsedPolicy;
+use crate::policy::policy_reads::{Access, PolicyReads};
+use crate::policy::problem::AuthzProblem;
 
 /// The configuration that policies are checked against.
 pub(crate) struct LintInput<'a> {
@@ -299,7 +299,7 @@ fn check_number_comparisons(node: Option<&Value>, warn: &mut impl FnMut((String,
 
 /// Reports declared groups of the default type when another group type is configured.
 fn check_stale_groups(lint: &mut LintInput<'_>) {
-    let default_group_type = crate::names::DEFAULT_GROUP_TYPE;
+    let default_group_type = crate::policy::names::DEFAULT_GROUP_TYPE;
     if lint.types.group_type().to_string() == default_group_type {
         return;
     }

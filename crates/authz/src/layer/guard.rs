@@ -7,11 +7,11 @@ use vmcp_domain::{
     TemplateList, Tool, ToolList, ToolName,
 };
 
-use crate::denial_log::DenialLog;
-use crate::name_index::NameIndex;
-use crate::names::{AccessRequest, Action};
+use crate::layer::denial_log::DenialLog;
 use crate::policy::AuthzPolicy;
-use crate::principal_cache::{CachedPrincipal, PrincipalCache, ViewCache};
+use crate::policy::name_index::NameIndex;
+use crate::policy::names::{AccessRequest, Action};
+use crate::principal::principal_cache::{CachedPrincipal, PrincipalCache, ViewCache};
 
 /// The policies and all caches.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use cedar_policy::{Entity, EntityUid, RestrictedExpression};
 use serde_json::{Map, Number, Value, json};
 
-use crate::names::{ARGUMENT_PREFIX, CLAIM_PREFIX, EntityTypes, HINT_ATTRIBUTES, ITEM_ATTRIBUTES};
-use crate::problem::AuthzProblem;
+use crate::policy::names::{ARGUMENT_PREFIX, CLAIM_PREFIX, EntityTypes, HINT_ATTRIBUTES, ITEM_ATTRIBUTES};
+use crate::policy::problem::AuthzProblem;
 
 type Attributes = HashMap<String, RestrictedExpression>;
 

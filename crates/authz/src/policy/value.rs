@@ -6,7 +6,7 @@
 use cedar_policy::RestrictedExpression;
 use serde_json::Value;
 
-use crate::names::CLAIM_DEPTH_MAX;
+use crate::policy::names::CLAIM_DEPTH_MAX;
 
 /// The Cedar value. `None` for `null`, for a number out of range, and for nesting deeper than
 /// [`CLAIM_DEPTH_MAX`].
