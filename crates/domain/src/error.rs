@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use vmcp_json::Json;
 
-use crate::address::ResourceUri;
-use crate::client_port::Capability;
+use crate::catalogue::address::ResourceUri;
+use crate::catalogue::name::{BackendId, PromptName, ToolName};
 use crate::limit::{RateLimit, RepeatedCall};
-use crate::name::{BackendId, PromptName, ToolName};
+use crate::request::client_port::Capability;
 
 /// The internal cause of an error. It goes to the log and never to a client.
 #[derive(Clone, Default)]

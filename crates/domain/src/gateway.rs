@@ -4,12 +4,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::context::CallContext;
+use crate::catalogue::item::{PromptList, ResourceList, TemplateList, ToolList};
 use crate::error::Error;
 use crate::future::BoxFuture;
-use crate::item::{PromptList, ResourceList, TemplateList, ToolList};
-use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply, TaskRequest};
-use crate::scope::ChangeAudience;
+use crate::request::context::CallContext;
+use crate::request::message::{CallTool, Complete, GetPrompt, ReadResource, Reply, TaskRequest};
+use crate::request::scope::ChangeAudience;
 
 /// The future that every method of [`Gateway`] and [`Backend`](crate::Backend) returns.
 pub type GatewayFuture<'a, T> = BoxFuture<'a, Result<T, Error>>;
@@ -124,7 +124,7 @@ pub trait GatewayExt: Gateway {
         &'a self,
         ctx: &'a CallContext,
         name: &'a str,
-    ) -> GatewayFuture<'a, Option<crate::item::Tool>> {
+    ) -> GatewayFuture<'a, Option<crate::catalogue::item::Tool>> {
         Box::pin(async move {
             let tools = self.list_tools(ctx).await?;
             Ok(tools.iter().find(|tool| tool.name.as_str() == name).cloned())
@@ -144,7 +144,7 @@ pub enum Change {
     /// The list of prompts changed.
     Prompts,
     /// The content of one resource changed.
-    Resource(crate::address::ResourceUri),
+    Resource(crate::catalogue::address::ResourceUri),
 }
 
 /// Receives change notifications. It is called on the task that noticed the change, so it must not block.
@@ -174,11 +174,15 @@ pub type SubscriptionGuard = Box<dyn Any + Send + Sync>;
 /// What an edge needs to introduce the gateway to a client and to notify the client of changes.
 pub trait GatewayInfo: Send + Sync {
     /// What the gateway supports now. A backend of which the caller sees no item contributes nothing.
-    fn overview(&self, caller: &crate::caller::Caller) -> Overview;
+    fn overview(&self, caller: &crate::request::caller::Caller) -> Overview;
     /// Notifies `listener` of every later change until it is dropped. There may be several listeners.
     fn add_listener(&self, listener: std::sync::Weak<dyn ChangeListener>);
     /// Whether the caller may be notified of changes of this resource. False when the caller may not read it.
-    fn can_subscribe(&self, caller: &crate::caller::Caller, uri: &crate::address::ResourceUri) -> bool;
+    fn can_subscribe(
+        &self,
+        caller: &crate::request::caller::Caller,
+        uri: &crate::catalogue::address::ResourceUri,
+    ) -> bool;
     /// Asks for permission to open a stream of change notifications (`subscriptions/listen` of 2026-07-28).
     ///
     /// # Errors
@@ -194,7 +198,7 @@ pub trait GatewayInfo: Send + Sync {
     fn subscribe<'a>(
         &'a self,
         ctx: &'a CallContext,
-        uri: crate::address::ResourceUri,
+        uri: crate::catalogue::address::ResourceUri,
     ) -> GatewayFuture<'a, SubscriptionGuard>;
 }
 

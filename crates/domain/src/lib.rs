@@ -6,71 +6,52 @@
 //! runtime and no clock. `vmcp-wire` defines how messages look on the wire. `vmcp-edge` and `vmcp-backends`
 //! transport them.
 
-mod address;
-mod availability;
-mod backend;
-mod caller;
-mod client_key;
-mod client_port;
-mod context;
-mod credential;
-mod derived_cache;
+mod catalogue;
 mod error;
 mod future;
 mod gateway;
-mod item;
 mod limit;
-mod message;
-mod name;
-mod name_pattern;
-mod reservation;
-mod reserve_budget;
-mod scope;
-mod secret;
-mod text;
-mod version;
-mod virtual_tool;
-mod work_hold;
+mod request;
 
-pub use crate::availability::{Availability, AvailabilityCheck};
-pub use crate::derived_cache::DerivedCache;
-pub use address::{ResourceUri, UriTemplate};
-pub use backend::{
+pub use crate::catalogue::availability::{Availability, AvailabilityCheck};
+pub use crate::catalogue::derived_cache::DerivedCache;
+pub use catalogue::address::{ResourceUri, UriTemplate};
+pub use catalogue::backend::{
     Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, ListFailure,
     MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, StartupProgress,
 };
-pub use caller::{Caller, Identity, User};
-pub use client_key::{ClientHandle, ClientKey};
-pub use client_port::{
-    AskError, Capability, ClientCapabilities, ClientPort, LogLevel, Question, QuestionKind, SilentClient,
-    TASKS_EXTENSION,
+pub use catalogue::item::{
+    HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, RoutingTarget, TemplateList,
+    Tool, ToolHints, ToolList, ToolOverride,
 };
-pub use context::{CallContext, CallOrigin, accounting_address};
-pub use credential::{
-    Authentication, Authenticator, Challenge, InvalidTokenReason, ProtectedResource, Unauthorized,
-};
+pub use catalogue::name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
+pub use catalogue::name_pattern::NamePattern;
+pub use catalogue::text::{escape_controls, is_control, is_usable_name};
+pub use catalogue::virtual_tool::{CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
 pub use error::{Cause, Error, RelayedError};
 pub use future::BoxFuture;
 pub use gateway::{
     Change, ChangeListener, Gateway, GatewayExt, GatewayFuture, GatewayInfo, Overview, SharedGateway,
     SubscriptionGuard,
 };
-pub use item::{
-    HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, RoutingTarget, TemplateList,
-    Tool, ToolHints, ToolList, ToolOverride,
-};
 pub use limit::{LimitScope, LimitedOperation, RateLimit, RepeatedCall, Retry};
-pub use message::{
+pub use request::caller::{Caller, Identity, User};
+pub use request::client_key::{ClientHandle, ClientKey};
+pub use request::client_port::{
+    AskError, Capability, ClientCapabilities, ClientPort, LogLevel, Question, QuestionKind, SilentClient,
+    TASKS_EXTENSION,
+};
+pub use request::context::{CallContext, CallOrigin, accounting_address};
+pub use request::credential::{
+    Authentication, Authenticator, Challenge, InvalidTokenReason, ProtectedResource, Unauthorized,
+};
+pub use request::message::{
     CallTool, Complete, CompletionReference, Continuation, GetPrompt, ReadResource, Reply, ResultType,
     TASK_RESULT_TYPE, TaskHandle, TaskOperation, TaskRequest,
 };
-pub use name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
-pub use name_pattern::NamePattern;
-pub use reservation::Reservation;
-pub use reserve_budget::ReserveBudget;
-pub use scope::{CallerScope, ChangeAudience, IsolationScope};
-pub use secret::Secret;
-pub use text::{escape_controls, is_control, is_usable_name};
-pub use version::ProtocolVersion;
-pub use virtual_tool::{CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
-pub use work_hold::WorkHold;
+pub use request::reservation::Reservation;
+pub use request::reserve_budget::ReserveBudget;
+pub use request::scope::{CallerScope, ChangeAudience, IsolationScope};
+pub use request::secret::Secret;
+pub use request::version::ProtocolVersion;
+pub use request::work_hold::WorkHold;

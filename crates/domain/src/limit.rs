@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::name::ToolName;
+use crate::catalogue::name::ToolName;
 
 /// The scope of a limit: the calls that it counts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

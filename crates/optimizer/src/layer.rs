@@ -3,6 +3,11 @@
 //! Tools that are not listed can still be called by their names, by every caller who could call them without
 //! this layer.
 
+pub(crate) mod arguments;
+pub(crate) mod availability_order;
+pub(crate) mod find_result;
+pub(crate) mod virtual_tools;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +19,7 @@ use vmcp_wire::tool_result;
 
 use crate::observer::{CallEvent, CallOutcome, FindEvent};
 use crate::optimizer::Optimizer;
-use crate::virtual_tools;
-use crate::{arguments, find_result, suggest};
+use crate::search::suggest;
 
 /// Maximum length of an unknown tool name that is repeated in an error, in bytes.
 const ECHOED_NAME_BYTES_MAX: usize = 200;

@@ -7,16 +7,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use vmcp_domain::{Availability, AvailabilityCheck, CallContext, Error, Tool, ToolList, ToolName};
 
-use crate::availability_order::order_by_availability;
-use crate::background_embedding::BackgroundEmbedding;
-use crate::corpus::{Corpus, View};
-use crate::embed::Embedder;
-use crate::engine::{Hit, SearchOptions};
-use crate::lexical::Query;
+use crate::layer::availability_order::order_by_availability;
 use crate::observer::Observer;
 use crate::policy::OptimizerPolicy;
-use crate::snapshot::Index;
-use crate::suggest;
+use crate::search::background_embedding::BackgroundEmbedding;
+use crate::search::corpus::{Corpus, View};
+use crate::search::embed::Embedder;
+use crate::search::engine::{Hit, SearchOptions};
+use crate::search::lexical::Query;
+use crate::search::snapshot::Index;
+use crate::search::suggest;
 
 /// How many tools beyond the result count are considered, to find available ones with similar scores.
 const EXTRA_CANDIDATES: usize = 8;

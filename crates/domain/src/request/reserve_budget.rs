@@ -1,0 +1,20 @@
+//! [`ReserveBudget`]: how a layer that composes calls asks for the budget of all of them.
+
+use crate::gateway::GatewayFuture;
+use crate::request::context::CallContext;
+use crate::request::message::CallTool;
+use crate::request::reservation::Reservation;
+
+/// Reserves budget in advance.
+pub trait ReserveBudget: Send + Sync {
+    /// Reserves the budget of all these calls in one decision. Calls of the same tools at the same price
+    /// spend it, in any order, when they carry it in [`CallContext::reservation`]. Other calls are charged as
+    /// usual. Limits on in-flight calls are not reserved.
+    ///
+    /// # Errors
+    /// [`crate::Error::RateLimited`] when the budget does not suffice for all calls, with the time until it
+    /// can. [`crate::Error::UnknownTool`] for a tool that does not exist. [`crate::Error::InvalidRequest`]
+    /// for more calls or limits than one reservation may have, and [`crate::Error::LimitsUnavailable`] when
+    /// the shared store does not answer. Nothing is charged then.
+    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> GatewayFuture<'a, Reservation>;
+}

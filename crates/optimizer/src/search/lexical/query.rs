@@ -1,0 +1,56 @@
+//! Splits a query into words.
+
+use crate::search::text;
+
+/// Maximum number of distinct words of a query; further words are ignored, because they hardly change the
+/// result.
+const WORDS_MAX: usize = 128;
+
+/// A parsed query, usable with any index.
+#[derive(Clone, Debug)]
+pub struct Query {
+    words: Vec<Word>,
+}
+
+/// A word of a query.
+#[derive(Clone, Debug)]
+pub(super) struct Word {
+    /// The word as it was written, case-folded.
+    pub(super) text: String,
+    pub(super) stem: String,
+}
+
+impl Query {
+    /// Parses a query. Each word counts once, however often it occurs.
+    #[must_use]
+    pub fn parse(request: &str) -> Self {
+        let words = Self::split(request, true);
+        // A query of stop words only, such as `who am I`, may mean a tool of that name.
+        Self { words: if words.is_empty() { Self::split(request, false) } else { words } }
+    }
+
+    fn split(request: &str, without_fillers: bool) -> Vec<Word> {
+        let mut words: Vec<Word> = Vec::new();
+        text::each_word(request, |word| {
+            if words.len() == WORDS_MAX || without_fillers && text::is_stop_word(word) {
+                return;
+            }
+            let mut stem = String::new();
+            text::append_stem(word, &mut stem);
+            if words.iter().all(|other| other.stem != stem) {
+                words.push(Word { text: word.to_owned(), stem });
+            }
+        });
+        words
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Word> {
+        self.words.iter()
+    }
+
+    /// True if the query contains no word to search for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+}
