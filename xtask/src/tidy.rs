@@ -4,6 +4,7 @@
 mod cycles;
 pub(crate) mod dependencies;
 mod lines;
+mod paths;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ fn failures(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut failures = dependencies::check(root)?;
     failures.extend(crates_are_named(root)?);
     failures.extend(lines::check(&files));
+    failures.extend(paths::check(&files));
     failures.extend(words::check(&files));
     failures.extend(cycles::check_tree(&files));
     Ok(failures)

@@ -24,12 +24,12 @@ use std::time::Duration;
 use serde_json::Value;
 use vmcp_edge::policy::EdgePolicy;
 
-use super::expand::EnvLookup;
 use super::file::{
     Backend, File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
 };
 use super::report::{Problem, join_path};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
+use crate::load::expand::EnvLookup;
 
 pub(super) use crate::convert::unsupported::{UNSUPPORTED, remove_unsupported};
 

@@ -2,6 +2,9 @@
 //! unknown-key check and the configuration reference are generated from these types. Defaults and checks across keys
 //! are in `convert`.
 
+pub(crate) mod duration;
+pub(crate) mod schema;
+
 mod admin;
 mod feature;
 mod incoming;
@@ -16,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use super::duration::GoDuration;
+pub(crate) use crate::file::duration::GoDuration;
 pub(crate) use admin::*;
 pub(crate) use feature::*;
 pub(crate) use incoming::*;

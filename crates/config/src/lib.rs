@@ -3,30 +3,23 @@
 //! environment variables; it opens no connection and starts nothing. Every problem of a file is reported at
 //! once.
 
-mod check;
 mod convert;
-mod duration;
-mod expand;
 mod file;
-mod imported_config;
+mod import;
 mod load;
-mod manifest;
-mod mcp_json;
 mod report;
-mod schema;
 mod settings;
 mod show;
 mod starter;
-mod tree;
 
 pub use convert::default_optimizer;
-pub use duration::{DurationError, parse as parse_duration};
-pub use expand::EnvLookup;
-pub use imported_config::ImportedConfig;
+pub use file::duration::{DurationError, parse as parse_duration};
+pub use file::schema::schema_text;
+pub use import::imported_config::ImportedConfig;
+pub use import::mcp_json::load_mcp_json;
+pub use load::expand::EnvLookup;
 pub use load::{load_file, load_text};
-pub use mcp_json::load_mcp_json;
 pub use report::{Problem, Report};
-pub use schema::schema_text;
 pub use settings::{
     AdminSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, RedisSettings,
     RedisTarget, Settings,

@@ -2,20 +2,24 @@
 //! check the shape, convert. Each step reports its problems and passes the rest on, so that one run finds
 //! every problem.
 
+pub(crate) mod check;
+pub(crate) mod expand;
+pub(crate) mod tree;
+
 use std::collections::BTreeMap;
 use std::fs::File as Input;
 use std::io::Read;
 use std::path::Path;
 
-use super::check::{self, CheckResult};
 use super::convert::{self, Findings};
-use super::expand::{self, EnvLookup};
 use super::file::File;
 use super::report::{Problem, Report, is_consequence};
-use super::schema::schema;
 use super::settings::{Overrides, Settings};
 use super::show::written::without_secrets;
-use super::tree::{self, FILE_BYTES_MAX, NodeKind};
+use crate::file::schema::schema;
+use crate::load::check::CheckResult;
+use crate::load::expand::EnvLookup;
+use crate::load::tree::{FILE_BYTES_MAX, NodeKind};
 
 /// Loads the YAML config at `path`.
 ///

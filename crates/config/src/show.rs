@@ -15,8 +15,8 @@ use vmcp_federation::policy::{AggregationPolicy, BreakerPolicy, ConflictPolicy, 
 use vmcp_identity::BearerPolicy;
 
 use super::convert::UNSUPPORTED;
-use super::duration::format;
 use super::settings::Settings;
+use crate::file::duration::format;
 use crate::show::written::without_absent;
 
 /// The effective settings as YAML. Comments at its beginning have the values that no key of the file sets.

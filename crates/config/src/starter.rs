@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::file::Backend;
-use super::imported_config::ImportedConfig;
 use super::load::read_file;
-use super::manifest;
-use super::mcp_json::{Servers, parse};
 use super::report::{Problem, Report};
 use super::show::to_yaml;
+use crate::import::imported_config::ImportedConfig;
+use crate::import::manifest;
+use crate::import::mcp_json::{Servers, parse};
 
 const HEADER: &str = "\
 # vmcp: one endpoint in front of many MCP servers.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use vmcp_domain::{BoxFuture, IsolationScope};
 
-use crate::bearer_source::require_caller;
 use crate::cache::CacheKey;
 use crate::error::CredentialError;
 use crate::exchange_context::ExchangeContext;
-use crate::scope;
+use crate::source::bearer_source::require_caller;
+use crate::source::scope;
 use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
 pub use policy::AwsStsPolicy;

@@ -4,6 +4,8 @@
 //! An exchange runs as its own task, so that a cancelled request does not affect the others. The strategies
 //! decide what a value is and how it is fetched.
 
+pub(crate) mod dual_instant;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -16,7 +18,7 @@ use tokio::sync::watch;
 
 use vmcp_timing::Clock;
 
-use crate::dual_instant::DualInstant;
+use crate::cache::dual_instant::DualInstant;
 use crate::error::{CredentialError, FetchFailure};
 
 /// The most entries; the least recently used one is evicted.

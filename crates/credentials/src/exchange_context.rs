@@ -10,7 +10,7 @@ use vmcp_timing::Clock;
 
 use crate::cache::CredentialCache;
 
-use crate::token_client::TokenClient;
+use crate::token_endpoint::token_client::TokenClient;
 
 /// Created once per process and given to every exchanging strategy, so that backends that request the same
 /// token from the same issuer share it.

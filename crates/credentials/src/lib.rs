@@ -7,28 +7,22 @@
 //! and handles a 401. `vmcp` reads configuration keys and the environment.
 
 mod aws;
-mod bearer_source;
 mod cache;
-mod dual_instant;
 mod error;
 mod exchange_context;
-mod fixed_headers;
-mod scope;
 mod source;
 mod strategy;
-mod token_client;
+mod token_endpoint;
 mod token_exchange;
-mod token_request;
-mod token_url;
 mod validation;
 mod xaa;
 
 pub use vmcp_domain::{IsolationScope, Secret};
 
 pub use crate::exchange_context::ExchangeContext;
-pub use crate::fixed_headers::FixedHeaders;
-pub use crate::token_request::OAuthClient;
-pub use crate::token_url::TokenUrl;
+pub use crate::source::fixed_headers::FixedHeaders;
+pub use crate::token_endpoint::token_request::OAuthClient;
+pub use crate::token_endpoint::token_url::TokenUrl;
 pub use aws::{AwsStsPolicy, AwsStsSource, RoleMapping, RoleMatch, Roles};
 pub use error::{CredentialError, PolicyError};
 pub use source::{CredentialHeaders, CredentialSource, RequestView, Subject};

@@ -1,5 +1,9 @@
 //! The [`CredentialSource`] trait, its inputs and its results.
 
+pub(crate) mod bearer_source;
+pub(crate) mod fixed_headers;
+pub(crate) mod scope;
+
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};

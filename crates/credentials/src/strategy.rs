@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::aws::{AwsStsPolicy, AwsStsSource};
 use crate::exchange_context::ExchangeContext;
-use crate::fixed_headers::FixedHeaders;
 use crate::source::CredentialSource;
+use crate::source::fixed_headers::FixedHeaders;
 use crate::token_exchange::TokenExchangePolicy;
 use crate::xaa::XaaPolicy;
 

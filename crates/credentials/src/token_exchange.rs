@@ -5,14 +5,14 @@ use std::sync::Arc;
 use http::HeaderValue;
 use vmcp_domain::Secret;
 
-use crate::bearer_source::{BearerSource, Grant, GrantOutcome};
 use crate::cache::FetchedCredential;
 use crate::error::{FetchFailure, PolicyError};
 use crate::exchange_context::ExchangeContext;
-use crate::scope;
 use crate::source::CredentialSource;
-use crate::token_request::{self, OAuthClient};
-use crate::token_url::TokenUrl;
+use crate::source::bearer_source::{BearerSource, Grant, GrantOutcome};
+use crate::source::scope;
+use crate::token_endpoint::token_request::{self, OAuthClient};
+use crate::token_endpoint::token_url::TokenUrl;
 use crate::validation;
 
 pub(crate) const GRANT_TYPE_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";

@@ -11,16 +11,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use vmcp_domain::Secret;
 
-use crate::bearer_source::{BearerSource, Grant, GrantOutcome};
 use crate::error::{FetchFailure, PolicyError};
 use crate::exchange_context::ExchangeContext;
-use crate::scope;
 use crate::source::CredentialSource;
+use crate::source::bearer_source::{BearerSource, Grant, GrantOutcome};
+use crate::source::scope;
+use crate::token_endpoint::token_request::{self, OAuthClient};
+use crate::token_endpoint::token_url::TokenUrl;
 use crate::token_exchange::{
     GRANT_TYPE_TOKEN_EXCHANGE, TOKEN_TYPE_ID, fetched_header, join_scopes, request_client_credentials,
 };
-use crate::token_request::{self, OAuthClient};
-use crate::token_url::TokenUrl;
 use crate::validation;
 
 const GRANT_TYPE_JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

@@ -12,8 +12,8 @@ use crate::bearer_policy::BearerPolicy;
 use crate::bearer_token;
 use crate::fetcher::Fetcher;
 use crate::introspection::{Introspector, IntrospectorParts};
+use crate::jwt::key_store::KeyStore;
 use crate::jwt::{self, TokenVerifier};
-use crate::key_store::KeyStore;
 use crate::policy::{Introspection, OidcPolicy};
 
 use vmcp_http_client::{TlsError, Trust};

@@ -1,6 +1,8 @@
 //! Opaque tokens: the issuer introspects them (RFC 7662), once for all concurrent requests with the same
 //! token. Its positive or negative answer is cached for a short time. A failure to answer is not cached.
 
+pub(crate) mod introspection_queue;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -16,11 +18,11 @@ use vmcp_domain::{InvalidTokenReason, Unauthorized};
 use vmcp_json::Json;
 use vmcp_timing::Clock;
 
-use crate::claims::{self, ClaimsSource};
 use crate::fetcher::{FetchError, Fetcher, Form};
-use crate::introspection_queue::{IntrospectionQueue, WAITING_MAX};
+use crate::introspection::introspection_queue::{IntrospectionQueue, WAITING_MAX};
 use crate::jwt::VerifiedCaller;
-use crate::key_store::KeyStore;
+use crate::jwt::claims::{self, ClaimsSource};
+use crate::jwt::key_store::KeyStore;
 use crate::policy::{IntrospectionClient, OidcPolicy};
 use crate::token_cache::{self, Digest, Now, TokenCache, Validity};
 

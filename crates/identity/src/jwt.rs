@@ -1,6 +1,11 @@
 //! Signed tokens: JWTs of the issuer, which are verified locally. A successful verification is cached until
 //! the token expires, the issuer's keys change, or five minutes have passed.
 
+pub(crate) mod claims;
+pub(crate) mod key_set;
+pub(crate) mod key_store;
+pub(crate) mod signature;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +17,8 @@ use vmcp_domain::{Caller, Identity, InvalidTokenReason, Secret, Unauthorized};
 use vmcp_json::{Json, Members};
 use vmcp_timing::Clock;
 
-use crate::claims::{self, ClaimsSource};
-use crate::key_store::{IssuerSnapshot, KeyStore};
+use crate::jwt::claims::ClaimsSource;
+use crate::jwt::key_store::{IssuerSnapshot, KeyStore};
 use crate::policy::OidcPolicy;
 use crate::token_cache::{self, Now, TokenCache, Validity};
 
@@ -54,7 +59,7 @@ pub(crate) fn is_jwt_shaped(token: &str) -> bool {
 
 impl TokenVerifier {
     pub(crate) fn new(policy: Arc<OidcPolicy>, key_store: Arc<KeyStore>, clock: Arc<dyn Clock>) -> Self {
-        crate::signature::install_provider();
+        crate::jwt::signature::install_provider();
         let scopes = policy.required_scopes.clone().into();
         Self { policy, key_store, clock, scopes, cache: TokenCache::new() }
     }

@@ -8,16 +8,11 @@ mod api_key;
 mod authenticator;
 mod bearer_policy;
 mod bearer_token;
-mod claims;
 mod discovery;
 mod fetcher;
 mod introspection;
-mod introspection_queue;
 mod jwt;
-mod key_set;
-mod key_store;
 pub mod policy;
-mod signature;
 mod token_cache;
 
 pub use self::api_key::{API_KEY_ISSUER, ApiKey, NewApiKey, hash_api_key, new_api_key};

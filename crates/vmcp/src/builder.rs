@@ -7,9 +7,9 @@ use vmcp_config::{self as config, Overrides, Report, Settings};
 use vmcp_domain::SharedGateway;
 
 use crate::process;
+use crate::running::start_error::StartError;
 use crate::running::{Additions, RunningGateway};
 use crate::stack::{AddedLayer, Position};
-use crate::start_error::StartError;
 
 /// Collects the configuration and the additions of a gateway.
 ///

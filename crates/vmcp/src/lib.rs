@@ -20,26 +20,19 @@
 //! binary `vmcp` is this crate with a command line.
 
 mod audit_decisions;
-mod auth_metrics;
-mod availability;
-mod backend_metrics;
 mod builder;
-mod gateway_info;
 pub mod limits_replay;
 mod metrics;
-mod observe;
 pub mod operator_token;
 pub mod process;
 mod running;
-mod search;
 mod stack;
-mod start_error;
 mod status;
 
 pub use builder::Builder;
+pub use running::start_error::StartError;
 pub use running::{Additions, Listener, RunningGateway};
 pub use stack::{AddedLayer, Position};
-pub use start_error::StartError;
 pub use status::bucket_json;
 pub use tokio_util::sync::CancellationToken;
 /// Audit records.

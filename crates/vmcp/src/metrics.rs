@@ -1,6 +1,10 @@
 //! Counters for `/metrics`, under ToolHive's names where ToolHive has the same series. No label holds a user,
 //! a URI or any other value that a client could invent without bound.
 
+pub(crate) mod auth_metrics;
+pub(crate) mod backend_metrics;
+pub(crate) mod observe;
+
 mod audit;
 mod backend_calls;
 mod backends;

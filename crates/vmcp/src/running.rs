@@ -1,6 +1,11 @@
 //! Builds the running gateway from its settings: backends, federation, the stack, the status pages. Only this
 //! module destructures `Settings`.
 
+pub(crate) mod availability;
+pub(crate) mod gateway_info;
+pub(crate) mod search;
+pub(crate) mod start_error;
+
 mod levels;
 mod limits;
 
@@ -27,16 +32,16 @@ use vmcp_ratelimit::{Limiter, Observer};
 use vmcp_timing::{Clock, SystemClock};
 
 use crate::audit_decisions::CapturingObserver;
-use crate::auth_metrics::CountedAuthenticator;
-use crate::availability::AvailabilityProbe;
-use crate::backend_metrics::{CountedBackend, backend_counters};
-use crate::gateway_info::AuthorizedInfo;
 use crate::metrics::Metrics;
+use crate::metrics::auth_metrics::CountedAuthenticator;
+use crate::metrics::backend_metrics::{CountedBackend, backend_counters};
 use crate::operator_token::OperatorToken;
 use crate::process;
-use crate::search::{self, IndexUpdater};
+use crate::running::availability::AvailabilityProbe;
+use crate::running::gateway_info::AuthorizedInfo;
+use crate::running::search::IndexUpdater;
+use crate::running::start_error::StartError;
 use crate::stack::{self, AddedLayer, Stack};
-use crate::start_error::StartError;
 use crate::status::{GatewaySummary, StatusPages, StatusSources};
 use levels::LevelsFile;
 

@@ -13,7 +13,7 @@ use vmcp_ratelimit::{Limiter, LimitsResource, MethodsRateLimited, RateLimited, V
 use vmcp_timing::SystemClock;
 
 use crate::metrics::Metrics;
-use crate::observe::Observed;
+use crate::metrics::observe::Observed;
 
 /// The stack, and two of its inner parts that have no virtual tools.
 pub(crate) struct Stack {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vmcp_federation::policy::{BreakerPolicy, HealthPolicy};
 
 use super::Findings;
-use crate::duration::format;
+use crate::file::duration::format;
 use crate::file::{CircuitBreaker, FailureHandling};
 
 const PATH: &str = "operational.failureHandling";

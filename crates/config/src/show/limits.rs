@@ -8,7 +8,7 @@ use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::{Anonymous, Consistency, LimitPolicy, Limits, Overflow};
 use vmcp_wire::error_response::LimitShape;
 
-use crate::duration::format;
+use crate::file::duration::format;
 use crate::settings::{LimitSettings, RedisSettings};
 
 /// The keys of the section that are not about single limits. A key that would have no effect is left out.

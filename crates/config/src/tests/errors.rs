@@ -11,7 +11,8 @@ use access::ACCESS;
 use shape::SHAPE;
 
 use super::{env, load_with, overrides};
-use crate::{Overrides, Report, mcp_json};
+use crate::import::mcp_json;
+use crate::{Overrides, Report};
 
 #[test]
 fn every_wrong_config_gets_its_message() {

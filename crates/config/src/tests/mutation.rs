@@ -1,7 +1,8 @@
 //! Loading a mutated config always returns a result; it never panics.
 
 use super::{env, load_with, overrides};
-use crate::{effective_json, effective_yaml, mcp_json};
+use crate::import::mcp_json;
+use crate::{effective_json, effective_yaml};
 
 /// A small random generator (xorshift). Its seed is fixed, so that a failure can be repeated.
 struct TestRng(u64);

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::reference_page::EXAMPLES;
 use super::{env, load, load_with, overrides};
 use crate::Settings;
-use crate::{ImportedConfig, effective_json, effective_yaml, mcp_json, schema_text, starter, starter_from};
+use crate::import::mcp_json;
+use crate::{ImportedConfig, effective_json, effective_yaml, schema_text, starter, starter_from};
 
 #[test]
 fn the_starter_loads_as_it_is() {

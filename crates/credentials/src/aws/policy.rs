@@ -7,8 +7,8 @@ use vmcp_domain::Identity;
 
 use super::roles::Roles;
 use crate::error::{CredentialError, PolicyError};
-use crate::scope;
-use crate::token_url::TokenUrl;
+use crate::source::scope;
+use crate::token_endpoint::token_url::TokenUrl;
 use crate::validation;
 
 /// The default service, which the reference implementation also uses: the AWS MCP server.

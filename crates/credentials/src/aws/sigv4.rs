@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::error::CredentialError;
 use crate::source::RequestView;
-use crate::token_request::sensitive_value;
+use crate::token_endpoint::token_request::sensitive_value;
 
 /// Returns the headers that sign a request at the time `now` (since 1970).
 pub(crate) fn sign(

@@ -14,9 +14,9 @@ use super::policy::AwsStsPolicy;
 use crate::cache::FetchedCredential;
 use crate::error::FetchFailure;
 use crate::exchange_context::ExchangeContext;
-use crate::token_client::TokenReply;
-use crate::token_request::{self, TOKEN_BYTES_MAX};
-use crate::token_url::TokenUrl;
+use crate::token_endpoint::token_client::TokenReply;
+use crate::token_endpoint::token_request::{self, TOKEN_BYTES_MAX};
+use crate::token_endpoint::token_url::TokenUrl;
 
 /// The most nodes of a response; a real one has about twenty.
 const NODES_MAX: u32 = 1000;

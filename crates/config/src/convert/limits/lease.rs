@@ -5,7 +5,7 @@ use vmcp_ratelimit::policy::{Consistency, LeasePolicy, LimitPolicy};
 
 use super::PATH;
 use crate::convert::Findings;
-use crate::duration::format;
+use crate::file::duration::format;
 use crate::file::{LimitConsistency, LimitLease};
 
 /// How replicas share buckets. With the memory store it is always exact.

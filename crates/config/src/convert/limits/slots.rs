@@ -9,7 +9,7 @@ use vmcp_ratelimit::policy::{Concurrency, LimitPolicy, Limits, Mode};
 
 use super::PATH;
 use crate::convert::Findings;
-use crate::duration::format;
+use crate::file::duration::format;
 use crate::file::{ConcurrencyLimit, GoDuration, LimitMode};
 use crate::settings::RedisSettings;
 

@@ -6,7 +6,7 @@ use vmcp_ratelimit::policy::{LimitPolicy, Limits, Mode, Quota, WaitBounds};
 
 use super::PATH;
 use crate::convert::Findings;
-use crate::duration::format;
+use crate::file::duration::format;
 use crate::file::{GoDuration, LimitWaiting};
 
 /// The longest `maxWait`. No client waits longer, and a waiting call occupies memory.

@@ -6,7 +6,7 @@ use vmcp_ratelimit::policy::Window;
 use vmcp_ratelimit::{Calendar, CalendarError, PeriodUnit, Rate, RateError};
 
 use crate::convert::Findings;
-use crate::duration::format;
+use crate::file::duration::format;
 use crate::file::{CallQuota, GoDuration, QuotaPeriod, RateLimitWindow};
 use crate::report::item_path;
 

@@ -9,13 +9,13 @@ use std::path::Path;
 use jsonc_parser::ParseOptions;
 use serde_json::{Map, Value};
 
-use super::convert::{self, Findings};
-use super::expand::{self, EnvLookup};
-use super::file::{Backend, BackendTransport, File};
-use super::load::read_file;
-use super::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
-use super::settings::{Overrides, Settings};
-use super::show::written::without_secrets;
+use crate::convert::{self, Findings};
+use crate::file::{Backend, BackendTransport, File};
+use crate::load::expand::{self, EnvLookup};
+use crate::load::read_file;
+use crate::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
+use crate::settings::{Overrides, Settings};
+use crate::show::written::without_secrets;
 
 /// JSON with comments and trailing commas, as VS Code allows them, and nothing else.
 const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
@@ -45,7 +45,7 @@ pub fn load_mcp_json(path: &Path, env: EnvLookup<'_>, overrides: &Overrides) -> 
 }
 
 /// Loads the text of an `mcpServers` file. `file` is the path that messages begin with.
-pub(super) fn load_text(
+pub(crate) fn load_text(
     text: &str,
     file: &str,
     env: EnvLookup<'_>,
@@ -88,19 +88,19 @@ fn server_path(path: &str, paths: &[String]) -> String {
 
 /// The servers of an `mcpServers` file, as backends.
 #[derive(Default)]
-pub(super) struct Servers {
+pub(crate) struct Servers {
     /// One backend for each server that is not disabled.
-    pub(super) backends: Vec<Backend>,
+    pub(crate) backends: Vec<Backend>,
     /// The path of each backend in the JSON, by its index in `backends`.
     paths: Vec<String>,
     /// The reasons why the file is refused.
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     /// Settings that have no effect, and renamed servers.
-    pub(super) warnings: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// Reads the servers of a file. Without `env`, references to the environment stay as they are.
-pub(super) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
+pub(crate) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
     let mut out = Servers::default();
     let root: Value = match jsonc_parser::parse_to_serde_value(text, &JSON_WITH_COMMENTS) {
         Ok(root) => root,

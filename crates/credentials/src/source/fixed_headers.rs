@@ -8,7 +8,7 @@ use vmcp_http_client::is_owned_header;
 
 use crate::error::{CredentialError, PolicyError};
 use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
-use crate::token_request::sensitive_value;
+use crate::token_endpoint::token_request::sensitive_value;
 
 const VALUE_BYTES_MAX: usize = 16 << 10;
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::file::File;
+use crate::file::File;
 
 /// The schema (JSON Schema 2020-12).
 pub(crate) fn schema() -> &'static Value {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 
-const MANIFEST: &str = include_str!("../../tests/files/manifest.yaml");
+const MANIFEST: &str = include_str!("../../../tests/files/manifest.yaml");
 
 #[test]
 fn a_manifest_becomes_a_configuration() {
@@ -17,7 +17,7 @@ fn a_manifest_becomes_a_configuration() {
     for remark in remarks {
         writeln!(page, "# {}", Report::format_line("manifest.yaml", &remark, "")).unwrap();
     }
-    expect_test::expect_file!["../../tests/files/manifest.carried.yaml"].assert_eq(&page);
+    expect_test::expect_file!["../../../tests/files/manifest.carried.yaml"].assert_eq(&page);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn what_cannot_become_a_configuration_is_refused() {
             convert(&text, "manifest.yaml", None).err().unwrap_or_else(|| panic!("{title}: accepted"));
         write!(page, "\n== {title}\n\n{report}\n").unwrap();
     }
-    expect_test::expect_file!["../../tests/files/manifest_errors.txt"].assert_eq(&page);
+    expect_test::expect_file!["../../../tests/files/manifest_errors.txt"].assert_eq(&page);
 }
 
 #[test]

@@ -12,8 +12,8 @@ use serde_json::Value;
 use vmcp_domain::Secret;
 
 use crate::error::{FetchFailure, PolicyError};
-use crate::token_client::{TokenClient, TokenReply};
-use crate::token_url::TokenUrl;
+use crate::token_endpoint::token_client::{TokenClient, TokenReply};
+use crate::token_endpoint::token_url::TokenUrl;
 use crate::validation;
 
 /// The longest accepted token, in bytes. Servers reject longer headers.

@@ -13,12 +13,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::convert::remove_unsupported;
-use super::imported_config::ImportedConfig;
-use super::load::load_text;
-use super::report::{Problem, Report};
-use super::settings::Overrides;
-use super::show::to_yaml;
+use crate::convert::remove_unsupported;
+use crate::import::imported_config::ImportedConfig;
+use crate::load::load_text;
+use crate::report::{Problem, Report};
+use crate::settings::Overrides;
+use crate::show::to_yaml;
 use kinds::{KeyRef, VirtualMcpServer};
 use objects::{Object, Objects, UnknownKeys};
 
@@ -26,7 +26,7 @@ use objects::{Object, Objects, UnknownKeys};
 const SERVER: &str = "VirtualMCPServer";
 
 /// True for a text with objects of Kubernetes: it has the keys `apiVersion` and `kind`.
-pub(super) fn is_manifest(text: &str) -> bool {
+pub(crate) fn is_manifest(text: &str) -> bool {
     let has = |key: &str| {
         text.match_indices(key).any(|(at, _)| {
             let before = text[..at].trim_end_matches(['"', '\'']);
@@ -44,7 +44,7 @@ pub(super) fn is_manifest(text: &str) -> bool {
 /// # Errors
 /// Every problem of the manifest, and each object that it refers to and does not contain. A missing object is
 /// no remark, because a policy or a filter that is left out would allow what it forbids.
-pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<ImportedConfig, Report> {
+pub(crate) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<ImportedConfig, Report> {
     let refused = |problems, warnings| Report { file: file.to_owned(), problems, warnings };
     let objects = Objects::read(text).map_err(|problems| refused(problems, Vec::new()))?;
     let server = chosen_server(&objects, name).map_err(|problem| refused(vec![problem], Vec::new()))?;

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Options, Spanned};
 
-use super::report::Problem;
+use crate::report::Problem;
 
 /// The largest config file, in bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;

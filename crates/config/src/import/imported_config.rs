@@ -1,6 +1,6 @@
 //! [`ImportedConfig`]: the result of an import.
 
-use super::report::Problem;
+use crate::report::Problem;
 
 /// A config that was made from another file.
 pub struct ImportedConfig {

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::duration::{self, DurationError};
-use super::report::{Problem, item_path, join_path, nearest_name};
-use super::tree::{Node, NodeKind, describe, to_json};
+use crate::file::duration::{self, DurationError};
+use crate::load::tree::{Node, NodeKind, describe, to_json};
+use crate::report::{Problem, item_path, join_path, nearest_name};
 
 /// The result of a check.
 pub(crate) struct CheckResult {
@@ -379,7 +379,7 @@ fn type_of(schema: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::schema;
+    use crate::file::schema::schema;
 
     /// A word that only serde refuses, and not this check, would be reported without its line.
     #[test]

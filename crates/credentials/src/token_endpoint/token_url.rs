@@ -89,7 +89,7 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::TokenUrl;
+    use crate::TokenUrl;
 
     #[test]
     fn tokens_do_not_travel_readable_by_accident() {

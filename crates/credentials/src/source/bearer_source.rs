@@ -10,7 +10,7 @@ use vmcp_domain::{BoxFuture, IsolationScope, Secret};
 use crate::cache::{CacheKey, FetchedCredential};
 use crate::error::{CredentialError, FetchFailure};
 use crate::exchange_context::ExchangeContext;
-use crate::scope;
+use crate::source::scope;
 use crate::source::{CredentialHeaders, CredentialSource, RequestView, Subject};
 
 /// The cache subject of the gateway's own tokens. No token has this digest.

@@ -13,7 +13,7 @@ use vmcp_http_client::{
 };
 
 use crate::error::FetchFailure;
-use crate::token_url::TokenUrl;
+use crate::token_endpoint::token_url::TokenUrl;
 
 /// The time-out of one request, including the wait for a permit and the response body.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,8 +2,8 @@
 //! `${NAME:-default}`. `$${` is a literal `${`. This module reads no environment itself; the environment is a
 //! function.
 
-use super::report::{Problem, item_path, join_path};
-use super::tree::{Node, NodeKind};
+use crate::load::tree::{Node, NodeKind};
+use crate::report::{Problem, item_path, join_path};
 
 /// Returns the value of an environment variable, or `None` if it is not set.
 pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -21,7 +21,7 @@ use vmcp_timing::Clock;
 
 use crate::discovery::{self, Metadata};
 use crate::fetcher::{FetchError, Fetcher};
-use crate::key_set::KeySet;
+use crate::jwt::key_set::KeySet;
 use crate::policy::{Introspection, OidcPolicy};
 
 /// Keys up to this age are used without a refresh.

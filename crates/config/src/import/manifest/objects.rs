@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ImportFindings;
-use crate::check::{self, CheckResult};
+use crate::file::schema::schema;
+use crate::load::check::{self, CheckResult};
+use crate::load::tree::{self, Node, NodeKind};
 use crate::report::Problem;
-use crate::schema::schema;
-use crate::tree::{self, Node, NodeKind};
 
 /// The API group of ToolHive's kinds.
 const GROUP: &str = "toolhive.stacklok.dev/";
