@@ -186,7 +186,7 @@ pub(crate) fn outcome(
 
 fn failure_outcome(error: &Error, application_outcome: &'static str) -> &'static str {
     match error {
-        Error::Denied => "denied",
+        Error::Denied | Error::IdentityRequired(_) => "denied",
         Error::RateLimited(_) => "rate_limited",
         Error::BackendRefused { .. } => application_outcome,
         Error::Looping(_)

@@ -4,6 +4,7 @@
 
 mod admin;
 mod aggregation;
+mod answers;
 mod audit;
 mod backend;
 mod bounds;
@@ -18,11 +19,9 @@ mod outgoing;
 mod stdio;
 pub(crate) mod unsupported;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use vmcp_edge::policy::EdgePolicy;
 
 use super::file::{
     Backend, File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
@@ -96,6 +95,7 @@ impl<'a> Findings<'a> {
 /// Converts the file; `None` if there are problems, which are in `findings`.
 pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Settings> {
     unsupported::refuse(&file, findings);
+    check_file(&file, findings);
     let File {
         name,
         group_ref,
@@ -107,10 +107,11 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         incoming_auth,
         outgoing_auth,
         aggregation,
+        answer,
         composite_tools: _,
         composite_tool_refs: _,
         operational,
-        metadata,
+        metadata: _,
         telemetry,
         audit,
         optimizer,
@@ -121,8 +122,6 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         passthrough_headers,
         auth_server_config: _,
     } = file;
-    check_file(&name, &metadata, (session_storage.as_ref(), rate_limiting.is_some()), findings);
-    check_has_backends(&backends, group_ref.as_deref(), findings);
     let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
     let health = health::convert(failure_handling.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
@@ -134,18 +133,18 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
     let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.is_some(), findings);
-    let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
-    let parts = edge::EdgeSections { name: name.clone(), listen, incoming: incoming_auth, passthrough };
-    let edge = edge::convert(parts, overrides, findings);
+    let (listen, incoming, passthrough) = (listen.unwrap_or_default(), incoming_auth, passthrough_headers);
+    let sections = edge::EdgeSections { name: name.clone(), listen, answer, incoming, passthrough };
+    let edge = edge::convert(sections, overrides, findings);
     let (backends, process_count_max) =
         isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
-    let limits =
-        rate_limiting.map(|file| limits::convert(file, &name, session_storage.as_ref(), callers, findings));
+    let others = limits::Others { name: &name, session: session_storage.as_ref(), callers, answer };
+    let limits = rate_limiting.map(|file| limits::convert(file, others, findings));
     let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let audit = audit::convert(audit, overrides.enable_audit, findings);
-    let (aggregation, edge, (limits, answer)) = (aggregation?, edge?, limits.unzip());
-    let edge = EdgePolicy { limit_answer: answer.unwrap_or(edge.limit_answer), scrape_key, ..edge };
+    let (aggregation, mut edge, (limits, limit_answer)) = (aggregation?, edge?, limits.unzip());
+    (edge.answers.limit, edge.scrape_key) = (limit_answer.unwrap_or(edge.answers.limit), scrape_key);
     findings.problems.is_empty().then(|| Settings {
         name,
         group: group_ref,
@@ -178,22 +177,19 @@ pub fn default_optimizer(env: EnvLookup<'_>) -> OptimizerSettings {
     optimizer::convert(super::file::Optimizer::default(), &mut Findings::new(env))
 }
 
-/// Checks the keys that belong to no section: the name, `metadata` and `sessionStorage`.
-fn check_file(
-    name: &str,
-    metadata: &BTreeMap<String, String>,
-    (storage, has_limits): (Option<&SessionStorage>, bool),
-    findings: &mut Findings<'_>,
-) {
-    if name.trim().is_empty() {
+/// Checks the keys that belong to no section: the name, `metadata` and `sessionStorage`; and that there are
+/// backends.
+fn check_file(file: &File, findings: &mut Findings<'_>) {
+    if file.name.trim().is_empty() {
         findings.add_problem("name", "must not be empty");
     }
-    if !metadata.is_empty() {
+    if !file.metadata.is_empty() {
         findings.add_warning("metadata", "has no effect");
     }
-    if let Some(storage) = storage {
-        warn_of_session_storage(storage.clone(), has_limits, findings);
+    if let Some(storage) = &file.session_storage {
+        warn_of_session_storage(storage.clone(), file.rate_limiting.is_some(), findings);
     }
+    check_has_backends(&file.backends, file.group_ref.as_deref(), findings);
 }
 
 fn check_has_backends(backends: &[Backend], group: Option<&str>, findings: &mut Findings<'_>) {

@@ -9,6 +9,7 @@ mod admin;
 mod feature;
 mod incoming;
 mod limits;
+mod listen;
 mod loops;
 mod operational;
 mod outgoing;
@@ -24,6 +25,7 @@ pub(crate) use admin::*;
 pub(crate) use feature::*;
 pub(crate) use incoming::*;
 pub(crate) use limits::*;
+pub(crate) use listen::*;
 pub(crate) use loops::*;
 pub(crate) use operational::*;
 pub(crate) use outgoing::*;
@@ -62,6 +64,9 @@ pub(crate) struct File {
     /// How the tools of all backends become one list: name conflicts, filters and overrides. Left out:
     /// `{conflictResolution: auto}`.
     pub(crate) aggregation: Option<Aggregation>,
+    /// The form of the answer to a failed tool call: a limit, a denial, an unknown tool, an absent or busy backend, a
+    /// time-out. Left out: `auto`, or `reference` if the environment has `TOOLHIVE_RUNTIME=kubernetes`.
+    pub(crate) answer: Option<AnswerForm>,
     /// Workflows written by the operator, each offered as one tool. Not in this build: a list that is not empty is
     /// refused. Left out: none.
     #[serde(default)]
@@ -102,35 +107,6 @@ pub(crate) struct File {
     pub(crate) passthrough_headers: Vec<String>,
     /// An embedded authorization server. Not in this build: the section is refused.
     pub(crate) auth_server_config: Option<Map<String, Value>>,
-}
-
-/// The HTTP listener for clients. The flags `--host`, `--port` and `--session-ttl` take precedence over these keys.
-#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Listen {
-    /// The address to listen on: an IP address or `localhost`; `0.0.0.0` listens on every IPv4 address. An address
-    /// other than loopback is refused without `incomingAuth`. Left out: `127.0.0.1`.
-    pub(crate) host: Option<String>,
-    /// The TCP port, 0 to 65535; 0 takes any free port. Left out: 4483.
-    pub(crate) port: Option<u16>,
-    /// The path of the MCP endpoint. It starts with `/` and consists of letters, digits, `-`, `_`, `.`, `~` and
-    /// single `/`; the paths of the gateway's own pages, such as `/status`, are refused. Left out: `/mcp`.
-    pub(crate) path: Option<String>,
-    /// Origins (scheme, host and port) of browsers that may call, in addition to loopback origins on a loopback
-    /// address. `*` allows every origin. Left out: no others.
-    #[serde(default)]
-    pub(crate) allowed_origins: Vec<String>,
-    /// Host names that are accepted in `Host`, without scheme and port, in addition to loopback names. Left out: only
-    /// loopback names on a loopback address, any name on another address.
-    #[serde(default)]
-    pub(crate) allowed_hosts: Vec<String>,
-    /// IP addresses or networks (CIDR) of proxies. The gateway takes the client's address from `X-Forwarded-For` only
-    /// if the connection comes from one of them. Left out: none.
-    #[serde(default)]
-    pub(crate) trusted_proxies: Vec<String>,
-    /// Bounds of what clients can use: bytes, times, sessions, requests and connections. Left out: the defaults of
-    /// its keys.
-    pub(crate) bounds: Option<ListenBounds>,
 }
 
 /// Bounds of what clients can use. A caller is an identity; callers without identity are distinguished by network

@@ -13,6 +13,7 @@ use vmcp_backends::policy::{BackendPolicy, CallerBounds, Transport};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_federation::policy::{AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, Visibility};
 use vmcp_identity::BearerPolicy;
+use vmcp_wire::error_response::AnswerShape;
 
 use super::convert::UNSUPPORTED;
 use super::settings::Settings;
@@ -122,6 +123,7 @@ fn values_in_effect(settings: &Settings) -> Value {
         "name": name,
         "groupRef": group,
         "listen": listen(edge),
+        "answer": answer_form(edge.answers.shape),
         "admin": {"listen": admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string())},
         "incomingAuth": written.get("incomingAuth").is_none_or(Value::is_null).then(|| json!({"type": "anonymous"})),
         "rateLimiting": limits.as_ref().map(|limits| limits::values_in_effect(limits, edge)),
@@ -136,6 +138,16 @@ fn values_in_effect(settings: &Settings) -> Value {
         "aggregation": aggregation_values(aggregation),
         "operational": {"logLevel": log_level.as_str(), "failureHandling": failure_handling(health)},
     })
+}
+
+fn answer_form(shape: AnswerShape) -> &'static str {
+    match shape {
+        AnswerShape::Auto => "auto",
+        AnswerShape::Reference => "reference",
+        AnswerShape::ToolError => "toolError",
+        AnswerShape::JsonRpcError => "jsonRpcError",
+        AnswerShape::Http429 => "http429",
+    }
 }
 
 fn listen(edge: &EdgePolicy<BearerPolicy>) -> Value {

@@ -46,6 +46,24 @@ pub struct RelayedError {
     pub data: Option<Json>,
 }
 
+/// What a limit needs to know of a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequiredIdentity {
+    /// An identity.
+    Identity,
+    /// The claim of this name.
+    Claim(String),
+}
+
+impl fmt::Display for RequiredIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity => f.write_str("identity"),
+            Self::Claim(name) => write!(f, "claim `{name}`"),
+        }
+    }
+}
+
 /// Why a request got no result.
 ///
 /// A tool that ran and failed is not an error: it is a [`crate::Reply`] with
@@ -57,6 +75,9 @@ pub enum Error {
     /// authorisation layer it also means that the item does not exist.
     #[error("denied by policy")]
     Denied,
+    /// A limit counts by identity or by a claim, and this caller does not have it. The call did not happen.
+    #[error("this call is limited for each caller, and this caller has no {0}; it needs to sign in with one")]
+    IdentityRequired(RequiredIdentity),
     /// A rate limit refuses the call for now. Nothing was charged and the call did not happen.
     #[error("{0}")]
     RateLimited(Box<RateLimit>),
@@ -183,6 +204,7 @@ impl Error {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Denied => "denied",
+            Self::IdentityRequired(_) => "identity_required",
             Self::RateLimited(_) => "rate_limited",
             Self::Looping(_) => "looping",
             Self::LimitsUnavailable => "limits_unavailable",
@@ -215,6 +237,7 @@ impl Error {
             | Self::BackendUnauthorized { cause, .. }
             | Self::Internal(cause) => Some(cause),
             Self::Denied
+            | Self::IdentityRequired(_)
             | Self::RateLimited(_)
             | Self::Looping(_)
             | Self::LimitsUnavailable

@@ -28,7 +28,7 @@ pub use catalogue::name::{BackendId, BackendPromptName, BackendToolName, Backend
 pub use catalogue::name_pattern::NamePattern;
 pub use catalogue::text::{escape_controls, is_control, is_usable_name};
 pub use catalogue::virtual_tool::{CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
-pub use error::{Cause, Error, RelayedError};
+pub use error::{Cause, Error, RelayedError, RequiredIdentity};
 pub use future::BoxFuture;
 pub use gateway::{
     Change, ChangeListener, Gateway, GatewayExt, GatewayFuture, GatewayInfo, Overview, SharedGateway,

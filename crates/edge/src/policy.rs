@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vmcp_domain::{Authenticator, Identity, Secret};
-use vmcp_wire::error_response::LimitAnswer;
+use vmcp_wire::error_response::AnswerPolicy;
 
 /// The settings of the client edge. `A` is the authenticator of callers with a bearer credential, or the
 /// settings from which it is started.
@@ -32,8 +32,8 @@ pub struct EdgePolicy<A = Arc<dyn Authenticator>> {
     pub trusted_proxies: Vec<IpNet>,
     /// The bearer key with which metrics collectors may read pages of the client listener.
     pub scrape_key: Option<Secret>,
-    /// How a rate-limited call is answered.
-    pub limit_answer: LimitAnswer,
+    /// How failed requests are answered.
+    pub answers: AnswerPolicy,
     /// The limits on what clients may use.
     pub limits: EdgeLimits,
 }
@@ -57,7 +57,7 @@ impl<A> EdgePolicy<A> {
             passthrough_headers,
             trusted_proxies,
             scrape_key,
-            limit_answer,
+            answers,
             limits,
         } = self;
         let incoming = match incoming {
@@ -75,7 +75,7 @@ impl<A> EdgePolicy<A> {
             passthrough_headers,
             trusted_proxies,
             scrape_key,
-            limit_answer,
+            answers,
             limits,
         })
     }

@@ -189,7 +189,7 @@ fn edge_policy<A>(name: &str, listen: std::net::SocketAddr) -> EdgePolicy<A> {
         passthrough_headers: Vec::new(),
         trusted_proxies: Vec::new(),
         scrape_key: None,
-        limit_answer: vmcp_wire::error_response::LimitAnswer::DEFAULT,
+        answers: vmcp_wire::error_response::AnswerPolicy::DEFAULT,
         limits: EdgeLimits::DEFAULT,
     }
 }

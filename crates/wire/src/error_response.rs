@@ -1,5 +1,7 @@
 //! How every error is answered: one table per protocol version. The printed table is in
-//! `crates/wire/tests/error_table.txt` and is the wire contract.
+//! `crates/wire/tests/it/error_table.txt` and is the wire contract. `tool_refusal` is what models read.
+
+mod tool_refusal;
 
 use vmcp_domain::{Capability, Error, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
 use vmcp_json::{Json, Members};
@@ -10,8 +12,12 @@ use crate::jsonrpc::RpcError;
 /// What was requested, as far as the form of the answer depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// `tools/call`.
-    CallTool,
+    /// `tools/call`. `may_be_structured` is true if the client knows the tool without an `outputSchema`: some
+    /// clients validate `structuredContent` against the schema even in failed results.
+    CallTool {
+        /// Whether a failed result may have `structuredContent`.
+        may_be_structured: bool,
+    },
     /// All other methods.
     Other,
 }
@@ -36,48 +42,84 @@ pub enum AnswerBody {
     ToolResult(Members),
 }
 
-/// How a rate-limited call is answered.
+/// How failed requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerPolicy {
+    /// The form of the answer to a failed tool call that no limit refused.
+    pub shape: AnswerShape,
+    /// The answer to a rate-limited request.
+    pub limit: LimitAnswer,
+}
+
+impl AnswerPolicy {
+    /// Answers that models can read.
+    pub const DEFAULT: Self = Self::with_shape(AnswerShape::Auto);
+    /// The answers of the reference implementation.
+    pub const REFERENCE: Self = Self::with_shape(AnswerShape::Reference);
+
+    /// This form for all failed tool calls, with the usual code for limits.
+    #[must_use]
+    pub const fn with_shape(shape: AnswerShape) -> Self {
+        Self { shape, limit: LimitAnswer { shape, code: code::RATE_LIMITED } }
+    }
+}
+
+/// How a rate-limited request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitAnswer {
     /// The form of the answer.
-    pub shape: LimitShape,
+    pub shape: AnswerShape,
     /// The error code, in every form.
     pub code: i64,
 }
 
-impl LimitAnswer {
-    /// The answers of the reference implementation.
-    pub const DEFAULT: Self = Self { shape: LimitShape::Auto, code: code::RATE_LIMITED };
-}
-
-/// The form in which a rate-limited call is answered.
+/// The form in which a failed tool call is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LimitShape {
-    /// What the reference implementation sends: a failed tool result with sessions, a JSON-RPC error with
-    /// HTTP 200 in 2026-07-28.
+pub enum AnswerShape {
+    /// What models can read: a failed tool result in every version, with a sentence that says what to do next.
     #[default]
     Auto,
-    /// A failed tool result.
+    /// What the reference implementation sends. A limit: a failed tool result with sessions, a JSON-RPC error
+    /// with HTTP 200 in 2026-07-28. A denial: HTTP 403. An unknown tool: -32602.
+    Reference,
+    /// A failed tool result, as `Auto`.
     ToolError,
-    /// A JSON-RPC error with HTTP 200.
+    /// A JSON-RPC error, with HTTP 200 where the specification has no other status.
     JsonRpcError,
-    /// A JSON-RPC error with HTTP 429, `Retry-After`, `RateLimit` and `RateLimit-Policy`.
+    /// For limits, a JSON-RPC error with HTTP 429, `Retry-After`, `RateLimit` and `RateLimit-Policy`;
+    /// otherwise as `Reference`.
     Http429,
 }
 
-/// The answer to `error` for a client that speaks `version` and sent a request of kind `kind`. Rate-limited
-/// calls are answered as by the reference implementation.
+/// The answer to `error` for a client that speaks `version` and sent a request of kind `kind`, in the form
+/// that models can read.
 #[must_use]
 pub fn answer(error: &Error, version: ProtocolVersion, kind: RequestKind) -> Answer {
-    answer_with(error, version, kind, LimitAnswer::DEFAULT)
+    answer_with(error, version, kind, AnswerPolicy::DEFAULT)
 }
 
 /// The answer to `error` for a client that speaks `version` and sent a request of kind `kind`.
 #[must_use]
-pub fn answer_with(error: &Error, version: ProtocolVersion, kind: RequestKind, limit: LimitAnswer) -> Answer {
+pub fn answer_with(
+    error: &Error,
+    version: ProtocolVersion,
+    kind: RequestKind,
+    policy: AnswerPolicy,
+) -> Answer {
     if let Error::RateLimited(refusal) = error {
-        return rate_limited_answer(refusal, version, kind, limit);
+        return rate_limited_answer(refusal, version, kind, policy.limit);
     }
+    let kind = match (policy.shape, kind) {
+        (AnswerShape::Auto | AnswerShape::ToolError, RequestKind::CallTool { may_be_structured }) => {
+            if let Some(result) = tool_refusal::tool_result(error, may_be_structured) {
+                return result;
+            }
+            kind
+        }
+        (AnswerShape::JsonRpcError, RequestKind::CallTool { .. }) => RequestKind::Other,
+        (AnswerShape::Reference | AnswerShape::Http429, RequestKind::CallTool { .. })
+        | (_, RequestKind::Other) => kind,
+    };
     if version.has_sessions() { with_sessions(error, kind) } else { v2026_07_28(error, kind) }
 }
 
@@ -108,24 +150,26 @@ fn rate_limited_answer(
     data.insert("rule", Json::string(&refusal.rule));
     data.insert("scope", Json::string(refusal.scope.as_str()));
     data.insert("detail", Json::string(&text));
-    let as_result = match (limit.shape, kind) {
-        (_, RequestKind::Other) | (LimitShape::JsonRpcError | LimitShape::Http429, RequestKind::CallTool) => {
-            false
+    match (limit.shape, kind) {
+        (AnswerShape::Auto | AnswerShape::ToolError, RequestKind::CallTool { may_be_structured }) => {
+            let refusal = tool_refusal::Refusal { code, message: RATE_LIMITED_MESSAGE, data };
+            return refusal.into_result(&text, may_be_structured);
         }
-        (LimitShape::ToolError, RequestKind::CallTool) => true,
-        (LimitShape::Auto, RequestKind::CallTool) => version.has_sessions(),
-    };
-    if as_result {
-        let mut members = crate::tool_result::failure(&text).members;
-        let mut structured = Members::new();
-        structured.insert("code", Json::integer(code));
-        structured.insert("message", Json::string(RATE_LIMITED_MESSAGE));
-        structured.insert("data", data.to_json());
-        members.insert("structuredContent", structured.to_json());
-        return Answer { status: 200, headers: Vec::new(), body: AnswerBody::ToolResult(members) };
+        // The reference implementation ignores `outputSchema`.
+        (AnswerShape::Reference, RequestKind::CallTool { .. }) if version.has_sessions() => {
+            let mut members = crate::tool_result::failure(&text).members;
+            let structured = tool_refusal::Refusal { code, message: RATE_LIMITED_MESSAGE, data };
+            members.insert("structuredContent", structured.members().to_json());
+            return Answer { status: 200, headers: Vec::new(), body: AnswerBody::ToolResult(members) };
+        }
+        (
+            AnswerShape::Reference | AnswerShape::JsonRpcError | AnswerShape::Http429,
+            RequestKind::CallTool { .. },
+        )
+        | (_, RequestKind::Other) => {}
     }
     let mut answer = with_data(rpc_error(200, code, RATE_LIMITED_MESSAGE.to_owned()), data.to_json());
-    if limit.shape == LimitShape::Http429 {
+    if limit.shape == AnswerShape::Http429 {
         answer.status = 429;
         answer.headers = limit_headers(refusal);
     }
@@ -153,9 +197,11 @@ fn limit_headers(refusal: &RateLimit) -> Vec<(&'static str, String)> {
 fn with_sessions(error: &Error, kind: RequestKind) -> Answer {
     let text = error.to_string();
     match error {
-        Error::Denied => rpc_error(403, code::DENIED, text),
+        Error::Denied | Error::IdentityRequired(_) => rpc_error(403, code::DENIED, text),
+        // `answer_with` has answered it.
         Error::RateLimited(refusal) => {
-            rate_limited_answer(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, kind, LimitAnswer::DEFAULT)
+            let limit = AnswerPolicy::REFERENCE.limit;
+            rate_limited_answer(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, kind, limit)
         }
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
             rpc_error(200, code::INVALID_PARAMS, text)
@@ -177,7 +223,7 @@ fn with_sessions(error: &Error, kind: RequestKind) -> Answer {
         | Error::Overloaded
         | Error::LimitsUnavailable
         | Error::Internal(_) => match kind {
-            RequestKind::CallTool => Answer {
+            RequestKind::CallTool { .. } => Answer {
                 status: 200,
                 headers: Vec::new(),
                 body: AnswerBody::ToolResult(crate::tool_result::failure(&text).members),
@@ -191,13 +237,12 @@ fn with_sessions(error: &Error, kind: RequestKind) -> Answer {
 fn v2026_07_28(error: &Error, kind: RequestKind) -> Answer {
     let text = error.to_string();
     match error {
-        Error::Denied => rpc_error(403, code::DENIED, text),
-        Error::RateLimited(refusal) => rate_limited_answer(
-            refusal,
-            ProtocolVersion::V2026_07_28,
-            RequestKind::Other,
-            LimitAnswer::DEFAULT,
-        ),
+        Error::Denied | Error::IdentityRequired(_) => rpc_error(403, code::DENIED, text),
+        // `answer_with` has answered it.
+        Error::RateLimited(refusal) => {
+            let limit = AnswerPolicy::REFERENCE.limit;
+            rate_limited_answer(refusal, ProtocolVersion::V2026_07_28, RequestKind::Other, limit)
+        }
         // The specification requires a status of 400 only for other codes. The Go SDK (1.7.0) ends its client
         // on any such status.
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
@@ -227,7 +272,7 @@ fn v2026_07_28(error: &Error, kind: RequestKind) -> Answer {
             answer
         }
         // Only a model can stop the repetition, so the answer must reach it.
-        Error::Looping(_) if kind == RequestKind::CallTool => Answer {
+        Error::Looping(_) if matches!(kind, RequestKind::CallTool { .. }) => Answer {
             status: 200,
             headers: Vec::new(),
             body: AnswerBody::ToolResult(crate::tool_result::failure(&text).members),

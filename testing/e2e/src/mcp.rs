@@ -147,6 +147,21 @@ pub fn names(tools: &[Value]) -> Vec<String> {
     tools.iter().filter_map(name).collect()
 }
 
+/// The refusal of a message, with `code`, `message` and `data`: its error, or what a failed tool result has in
+/// `_meta` or, with `answer: reference`, in `structuredContent`.
+#[must_use]
+pub fn refusal(message: &Value) -> Option<&Value> {
+    let result = &message["result"];
+    let places = [&message["error"], &result["_meta"]["vmcp/refusal"], &result["structuredContent"]];
+    places.into_iter().find(|place| place["code"].is_i64())
+}
+
+/// The code of the refusal of a message.
+#[must_use]
+pub fn refusal_code(message: &Value) -> Option<i64> {
+    refusal(message)?["code"].as_i64()
+}
+
 /// An object with one member.
 fn single_member(name: &str, value: Value) -> Value {
     Value::Object(Map::from_iter([(name.to_owned(), value)]))

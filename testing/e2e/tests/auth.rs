@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::http;
 use vmcp_e2e::identity::{Format, IdentityProvider};
-use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names, refusal_code};
 use vmcp_e2e::process::fixture;
 
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
@@ -32,9 +32,7 @@ fn call(client: &mut HttpClient, tool: &str, arguments: Value) -> anyhow::Result
 
 /// The outcome of a call: `ok`, `failed`, or the code of the error.
 fn outcome(answer: &Value) -> String {
-    let code =
-        answer["error"]["code"].as_i64().or_else(|| answer["result"]["structuredContent"]["code"].as_i64());
-    match code {
+    match refusal_code(answer) {
         Some(code) => code.to_string(),
         None if answer["result"]["isError"] == true => "failed".to_owned(),
         None => "ok".to_owned(),
@@ -87,19 +85,19 @@ const POLICIES: &str = r#"  authz:
 const TABLE: &str = "\
 alice lists lab_echo
 alice lab_echo ok ok
-alice lab_echo(secret) 403 403
-alice lab_whoami 403 403
-alice lab_gone 403 403
+alice lab_echo(secret) -32602 -32602
+alice lab_whoami -32602 -32602
+alice lab_gone -32602 -32602
 bob lists lab_echo lab_whoami
 bob lab_echo ok ok
-bob lab_echo(secret) 403 403
+bob lab_echo(secret) -32602 -32602
 bob lab_whoami ok ok
-bob lab_gone 403 403
+bob lab_gone -32602 -32602
 carol lists nothing
-carol lab_echo 403 403
-carol lab_echo(secret) 403 403
-carol lab_whoami 403 403
-carol lab_gone 403 403
+carol lab_echo -32602 -32602
+carol lab_echo(secret) -32602 -32602
+carol lab_whoami -32602 -32602
+carol lab_gone -32602 -32602
 ";
 
 #[test]

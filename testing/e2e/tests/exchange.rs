@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::identity::{Format, GATEWAY, IdentityProvider};
-use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names, refusal_code};
 use vmcp_e2e::process::fixture;
 
 /// The audience of callers' tokens, and the audience of tokens for the backend.
@@ -53,7 +53,7 @@ fn exchanging(provider: &IdentityProvider, back: &Gateway, extra: &str) -> anyho
 fn outcome(client: &mut HttpClient, tool: &str) -> anyhow::Result<String> {
     let answer = client.ask("tools/call", json!({"name": tool, "arguments": {"text": "x"}}))?;
     let answer: Value = serde_json::from_str(&answer.text)?;
-    Ok(match answer["error"]["code"].as_i64() {
+    Ok(match refusal_code(&answer) {
         Some(code) => code.to_string(),
         None if answer["result"]["isError"] == true => "failed".to_owned(),
         None => answer["result"]["content"][0]["text"].as_str().context("a text")?.to_owned(),
@@ -64,7 +64,7 @@ fn outcome(client: &mut HttpClient, tool: &str) -> anyhow::Result<String> {
 const TABLE: &str = "\
 alice: own_crash own_echo own_grow own_sleep own_whoami; echo x, whoami 0
 bob: own_echo; echo x, whoami -32602
-carol: nothing; echo 403, whoami 403
+carol: nothing; echo -32602, whoami -32602
 a machine: nothing; echo -32602, whoami -32602
 ";
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
-use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily};
+use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, refusal_code};
 use vmcp_e2e::process::{Process, binary, fixture, run};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
@@ -34,7 +34,7 @@ fn sleep(client: &mut HttpClient, ms: u64) -> anyhow::Result<Value> {
 }
 
 fn is_refused(answer: &Value) -> bool {
-    answer["error"]["code"] == 429 || answer["result"]["structuredContent"]["code"] == 429
+    refusal_code(answer) == Some(429)
 }
 
 /// Returns the maximum number of concurrent calls and the number of started calls. The line `killed` ends all

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
-use vmcp_e2e::mcp::{Client, HttpClient, ProtocolFamily, StdioClient};
+use vmcp_e2e::mcp::{self, Client, HttpClient, ProtocolFamily, StdioClient};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
@@ -106,11 +106,7 @@ fn shell(file: &std::path::Path, tool: &str, arguments: &str) -> anyhow::Result<
 
 /// The code, the message and the retry time of a refusal in any form; `None` for an answer.
 fn refusal(message: &Value) -> Option<(i64, String, u64)> {
-    let limit = match (message.get("error"), &message["result"]["isError"]) {
-        (Some(error), _) => error,
-        (None, Value::Bool(true)) => &message["result"]["structuredContent"],
-        _ => return None,
-    };
+    let limit = mcp::refusal(message)?;
     let retry = limit["data"]["retryAfterSeconds"].as_u64()?;
     Some((limit["code"].as_i64()?, limit["message"].as_str()?.to_owned(), retry))
 }

@@ -5,7 +5,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::identity::{Format, IdentityProvider};
-use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, refusal_code};
 use vmcp_e2e::process::fixture;
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
@@ -31,11 +31,6 @@ fn echo(client: &mut HttpClient, text: &str, by_name: bool) -> anyhow::Result<Va
         json!({"name": "echo", "arguments": arguments})
     };
     ask(client, "tools/call", params)
-}
-
-/// The code of a refusal, in the form of either protocol family.
-fn code(answer: &Value) -> Option<i64> {
-    answer["error"]["code"].as_i64().or_else(|| answer["result"]["structuredContent"]["code"].as_i64())
 }
 
 fn left(answer: &Value) -> Option<u64> {
@@ -65,9 +60,9 @@ fn a_call_costs_what_it_asks_for_on_every_route_and_over_redis() -> anyhow::Resu
         for family in ProtocolFamily::ALL {
             let mut client = HttpClient::open(&gateway.url, family)?;
             let refused = echo(&mut client, "a", false)?;
-            ensure!(code(&refused) == Some(429), "{refused}");
+            ensure!(refusal_code(&refused) == Some(429), "{refused}");
             let unpriced = ask(&mut client, "tools/call", json!({"name": "echo", "arguments": {"text": 7}}))?;
-            ensure!(code(&unpriced) == Some(-32602), "no price, no call: {unpriced}");
+            ensure!(refusal_code(&unpriced) == Some(-32602), "no price, no call: {unpriced}");
             let message = unpriced["error"]["message"].as_str().context("a message")?;
             ensure!(message.contains("price of this call of tool `echo`"), "{message}");
         }
@@ -103,7 +98,7 @@ fn a_call_is_settled_by_its_result() -> anyhow::Result<()> {
         // Each answer shows the remaining tokens before the settlement: 20 - 5, 19 - 5, 9 - 5.
         ensure!(told == [Some(15), Some(14), Some(4)], "{told:?}");
         let refused = echo(&mut client, "a", false)?;
-        ensure!(code(&refused) == Some(429), "three are owed: {refused}");
+        ensure!(refusal_code(&refused) == Some(429), "three are owed: {refused}");
     }
     Ok(())
 }
@@ -143,7 +138,7 @@ fn a_team_shares_its_limit_across_gateways() -> anyhow::Result<()> {
         let family = ProtocolFamily::ALL[number / 2 % 2];
         let mut client = HttpClient::open_with_token(&gateway.url, family, &token(who, claims)?)?;
         let answer = echo(&mut client, "x", false)?;
-        ended.push(code(&answer).unwrap_or(200));
+        ended.push(refusal_code(&answer).unwrap_or(200));
     }
     ensure!(ended == [200, 200, 200, 429, 200, 403], "{ended:?}");
     let keys = redis.keys()?;
@@ -174,11 +169,11 @@ fn methods_have_limits_and_a_resource_tells_what_is_left() -> anyhow::Result<()>
     for family in ProtocolFamily::ALL {
         let mut client = HttpClient::open(&gateway.url, family)?;
         let refused = ask(&mut client, "tools/list", json!({}))?;
-        ensure!(code(&refused) == Some(429), "{refused}");
+        ensure!(refusal_code(&refused) == Some(429), "{refused}");
         ensure!(refused["error"]["data"]["rule"] == "methods[tools/list].shared", "{refused}");
         // Requests that the gateway itself makes are not counted.
         let answer = echo(&mut client, "x", true)?;
-        ensure!(code(&answer).is_none(), "{answer}");
+        ensure!(refusal_code(&answer).is_none(), "{answer}");
     }
     Ok(())
 }

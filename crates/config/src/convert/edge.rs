@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use vmcp_edge::policy::{EdgePolicy, ServerInfo};
 use vmcp_http_client::is_forwardable_header;
 use vmcp_identity::BearerPolicy;
+use vmcp_wire::error_response::AnswerPolicy;
 
-use super::{Findings, bounds, incoming};
-use crate::file::{IncomingAuth, Listen};
+use super::{Findings, answers, bounds, incoming};
+use crate::file::{AnswerForm, IncomingAuth, Listen};
 use crate::report::{Problem, item_path};
 use crate::settings::Overrides;
 
@@ -27,6 +28,7 @@ const RESERVED_PATHS: [&str; 8] =
 pub(super) struct EdgeSections {
     pub(super) name: String,
     pub(super) listen: Listen,
+    pub(super) answer: Option<AnswerForm>,
     pub(super) incoming: Option<IncomingAuth>,
     pub(super) passthrough: Vec<String>,
 }
@@ -37,7 +39,7 @@ pub(super) fn convert(
     overrides: &Overrides,
     findings: &mut Findings<'_>,
 ) -> Option<EdgePolicy<BearerPolicy>> {
-    let EdgeSections { name, listen, incoming, passthrough } = parts;
+    let EdgeSections { name, listen, answer, incoming, passthrough } = parts;
     let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies, bounds } = listen;
     let (host, host_path) = match &overrides.host {
         Some(host) => (Some(host.clone()), "--host"),
@@ -63,7 +65,7 @@ pub(super) fn convert(
         passthrough_headers: convert_passthrough(passthrough, findings),
         trusted_proxies: convert_proxies(trusted_proxies, findings),
         scrape_key: None,
-        limit_answer: vmcp_wire::error_response::LimitAnswer::DEFAULT,
+        answers: AnswerPolicy::with_shape(answers::shape(answer, findings)),
         limits,
         incoming: incoming?,
         listen: SocketAddr::new(address?, port),

@@ -20,15 +20,15 @@ use std::time::Duration;
 
 use vmcp_ratelimit::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Overflow, RemainingHints};
 use vmcp_ratelimit::{OnStoreFailure, RefundOn};
-use vmcp_wire::error_response::{LimitAnswer, LimitShape};
+use vmcp_wire::error_response::LimitAnswer;
 
 use super::Findings;
+use crate::convert::answers;
 use crate::file::{
-    AnonymousUser, ClaimRateLimit, ConcurrencyLimit, IncomingAuth, IncomingKind, LimitAnswerShape,
-    LimitHints, LimitMemory, LimitMode, LimitRedis, LimitStore, RateLimitBucket, RateLimiting, RefundFailure,
+    AnonymousUser, AnswerForm, ClaimRateLimit, ConcurrencyLimit, IncomingAuth, IncomingKind, LimitHints,
+    LimitMemory, LimitMode, LimitRedis, LimitStore, RateLimitBucket, RateLimiting, RefundFailure,
     SessionStorage, StorageProvider, StoreFailurePolicy, UserOverflow, ValueRateLimit,
 };
-use crate::report::Problem;
 use crate::settings::LimitSettings;
 use quota::{per_user_quota, shared_quota};
 
@@ -60,14 +60,23 @@ impl KnownCallers {
     }
 }
 
+/// What other sections say that matters to limits.
+pub(super) struct Others<'a> {
+    /// The name of the server, which is part of keys in Redis.
+    pub(super) name: &'a str,
+    pub(super) session: Option<&'a SessionStorage>,
+    pub(super) callers: KnownCallers,
+    /// The form of answers to other failures.
+    pub(super) answer: Option<AnswerForm>,
+}
+
 /// The settings of the limiter, and the form of its refusals.
 pub(super) fn convert(
     file: RateLimiting,
-    server_name: &str,
-    session: Option<&SessionStorage>,
-    callers: KnownCallers,
+    others: Others<'_>,
     findings: &mut Findings<'_>,
 ) -> (LimitSettings, LimitAnswer) {
+    let Others { name: server_name, session, callers, answer: other_answers } = others;
     if has_no_limits(&file) {
         report_no_limits(findings);
     }
@@ -131,7 +140,7 @@ pub(super) fn convert(
     };
     slots::apply_slot_lease(concurrency_lease, &policy, redis.as_mut(), findings);
     let settings = LimitSettings { policy, redis, on_failure: convert_store_failure(on_store_failure) };
-    (settings, convert_answer(answer, code, findings))
+    (settings, answers::for_limits(answer, code, other_answers, findings))
 }
 
 /// The limits of one rule as they are in the file.
@@ -291,35 +300,4 @@ fn convert_memory(file: LimitMemory, findings: &mut Findings<'_>) -> MemoryBound
             Some(UserOverflow::Refuse) => Overflow::Refuse,
         },
     }
-}
-
-fn convert_answer(
-    shape: Option<LimitAnswerShape>,
-    code: Option<i64>,
-    findings: &mut Findings<'_>,
-) -> LimitAnswer {
-    let code = code.unwrap_or(vmcp_wire::code::RATE_LIMITED);
-    if code == 0 {
-        findings.add_problem(format!("{PATH}.code"), "must not be 0").hint =
-            Some("leave it out for 429".to_owned());
-    }
-    if code == vmcp_wire::code::RATE_LIMITED_LEGACY {
-        findings.add_warning(
-            format!("{PATH}.code"),
-            "is sent in versions with sessions only; 2026-07-28 forbids it, and 429 is sent there",
-        );
-    } else if vmcp_wire::code::is_defined_by_json_rpc(code) {
-        let message = format!("{code} has another meaning in JSON-RPC, so clients misread a limit");
-        findings.push(Problem::new(format!("{PATH}.code"), message).with_hint("leave it out for 429"));
-    } else if vmcp_wire::code::is_forbidden_in_2026_07_28(code) {
-        let message = format!("{code} is reserved by the specification of 2026-07-28");
-        findings.push(Problem::new(format!("{PATH}.code"), message).with_hint("leave it out for 429"));
-    }
-    let shape = match shape {
-        Some(LimitAnswerShape::Auto) | None => LimitShape::Auto,
-        Some(LimitAnswerShape::ToolError) => LimitShape::ToolError,
-        Some(LimitAnswerShape::JsonRpcError) => LimitShape::JsonRpcError,
-        Some(LimitAnswerShape::Http429) => LimitShape::Http429,
-    };
-    LimitAnswer { shape, code }
 }

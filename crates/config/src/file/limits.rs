@@ -8,7 +8,7 @@ mod methods;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::GoDuration;
+use super::{AnswerForm, GoDuration};
 pub(crate) use bucket::{
     CallQuota, ClaimLists, ClaimRateLimit, ClaimText, MissingClaimOutcome, NamedCallers, QuotaPeriod,
     RateLimitBucket, RateLimitOverride, RateLimitWindow, ReservedShare, ValueRateLimit,
@@ -81,9 +81,8 @@ pub(crate) struct RateLimiting {
     pub(crate) refund_on: Vec<RefundFailure>,
     /// When results say how much of a limit is left. Left out: the defaults of its keys.
     pub(crate) hints: Option<LimitHints>,
-    /// The form of the answer to a limited call: `auto`, `toolError`, `jsonRpcError` or `http429`. Left out:
-    /// `auto`.
-    pub(crate) answer: Option<LimitAnswerShape>,
+    /// The form of the answer to a limited call. Left out: that of the key `answer` at the top.
+    pub(crate) answer: Option<AnswerForm>,
     /// The error code of that answer. 0 and the codes that 2026-07-28 reserves are refused; -32029 is sent in
     /// sessions only, with a warning. Left out: 429.
     pub(crate) code: Option<i64>,
@@ -357,19 +356,4 @@ pub(crate) enum StoreFailurePolicy {
     Allow,
     /// Limited calls are refused.
     Deny,
-}
-
-/// The form of the answer to a limited call.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum LimitAnswerShape {
-    /// As in ToolHive: a failed tool result in sessions (2025-11-25 and earlier), a JSON-RPC error in
-    /// 2026-07-28.
-    Auto,
-    /// A failed tool result (`isError`).
-    ToolError,
-    /// A JSON-RPC error.
-    JsonRpcError,
-    /// HTTP 429 with `Retry-After`.
-    Http429,
 }

@@ -6,7 +6,6 @@ use vmcp_edge::policy::EdgePolicy;
 use vmcp_identity::BearerPolicy;
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::{Anonymous, Consistency, LimitPolicy, Limits, Overflow};
-use vmcp_wire::error_response::LimitShape;
 
 use crate::file::duration::format;
 use crate::settings::{LimitSettings, RedisSettings};
@@ -53,13 +52,8 @@ pub(super) fn values_in_effect(settings: &LimitSettings, edge: &EdgePolicy<Beare
             "belowPercent": policy.remaining_hints.below_percent,
             "resource": policy.remaining_hints.resource,
         },
-        "answer": match edge.limit_answer.shape {
-            LimitShape::Auto => "auto",
-            LimitShape::ToolError => "toolError",
-            LimitShape::JsonRpcError => "jsonRpcError",
-            LimitShape::Http429 => "http429",
-        },
-        "code": edge.limit_answer.code,
+        "answer": super::answer_form(edge.answers.limit.shape),
+        "code": edge.answers.limit.code,
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use vmcp_domain::{
     BoxFuture, CallContext, CallOrigin, CallTool, Caller, Error, Prompt, ProtocolVersion, Reply, Resource,
-    ResourceTemplate, Tool,
+    ResourceTemplate, Tool, ToolName,
 };
 use vmcp_wire::definitions;
 use vmcp_wire::error_response::{self, AnswerBody, RequestKind};
@@ -65,8 +65,8 @@ pub(crate) fn write_answer(
         DispatchOutcome::Prompt(reply) => {
             writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::Other)
         }
-        DispatchOutcome::ToolCall(reply) => {
-            writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::CallTool)
+        DispatchOutcome::ToolCall { reply, may_be_structured } => {
+            writer.write_reply(reply, Cacheability::NotCacheable, RequestKind::CallTool { may_be_structured })
         }
         DispatchOutcome::Resource(reply) => {
             writer.write_reply(reply, Cacheability::Cacheable, RequestKind::Other)
@@ -91,7 +91,7 @@ async fn serve(job: RequestJob) -> DispatchOutcome {
             if let Some(refused) = writer.check_param_headers(&ctx, &call, param_headers).await {
                 return DispatchOutcome::Written(refused);
             }
-            return DispatchOutcome::ToolCall(tasks::call_tool(&edge, &ctx, call).await);
+            return writer.call_tool(&ctx, call).await;
         }
         ClientRequest::ReadResource(read) => {
             return DispatchOutcome::Resource(edge.gateway.read_resource(&ctx, read).await);
@@ -195,10 +195,28 @@ impl AnswerWriter<'_> {
         let own = CallContext { origin: CallOrigin::Gateway, ..ctx.clone() };
         let tools = match self.edge.gateway.list_tools(&own).await {
             Ok(tools) => tools,
-            Err(error) => return Some(self.write_error(&error, RequestKind::CallTool)),
+            Err(error) => {
+                return Some(self.write_error(&error, RequestKind::CallTool { may_be_structured: false }));
+            }
         };
         let error = self.edge.param_headers.check(&tools, call, &headers).err()?;
         Some(Answer::error(400, Some(self.id), &error))
+    }
+
+    async fn call_tool(&self, ctx: &CallContext, call: CallTool) -> DispatchOutcome {
+        let name = call.name.clone();
+        let reply = tasks::call_tool(self.edge, ctx, call).await;
+        let may_be_structured = reply.is_err() && self.has_no_output_schema(ctx, &name).await;
+        DispatchOutcome::ToolCall { reply, may_be_structured }
+    }
+
+    /// True if the caller's list has the tool, without an `outputSchema`. A client may remember the schema of a
+    /// tool that is no longer listed.
+    async fn has_no_output_schema(&self, ctx: &CallContext, name: &ToolName) -> bool {
+        let own = CallContext { origin: CallOrigin::Gateway, ..ctx.clone() };
+        let Ok(tools) = self.edge.gateway.list_tools(&own).await else { return false };
+        let tool = tools.iter().find(|tool| tool.name == *name);
+        tool.is_some_and(|tool| tool.definition.get("outputSchema").is_none())
     }
 
     fn write_empty(&self) -> Answer {
@@ -262,9 +280,8 @@ impl AnswerWriter<'_> {
 
     pub(crate) fn write_error(&self, error: &Error, verb: RequestKind) -> Answer {
         log_error(error);
-        let limit = self.edge.policy.limit_answer;
         let error_response::Answer { status, headers, body } =
-            error_response::answer_with(error, self.protocol, verb, limit);
+            error_response::answer_with(error, self.protocol, verb, self.edge.policy.answers);
         match body {
             AnswerBody::Error(error) => Answer { headers, ..Answer::error(status, Some(self.id), &error) },
             AnswerBody::ToolResult(members) => {
@@ -317,7 +334,12 @@ fn log_error(error: &Error) {
             tracing::warn!(class, %backend, cause = cause.for_log(), "a request failed");
         }
         Error::Internal(cause) => tracing::warn!(class, cause = cause.for_log(), "a request failed"),
+        Error::BackendTimedOut { backend, after } => {
+            tracing::info!(class, %backend, seconds = after.as_secs_f64(), "a request failed");
+        }
+        Error::DeadlineExceeded => tracing::info!(class, "a request failed"),
         Error::Denied
+        | Error::IdentityRequired(_)
         | Error::RateLimited(_)
         | Error::Looping(_)
         | Error::LimitsUnavailable
@@ -330,8 +352,6 @@ fn log_error(error: &Error) {
         | Error::BackendBusy { .. }
         | Error::BackendFull { .. }
         | Error::BackendRefused { .. }
-        | Error::BackendTimedOut { .. }
-        | Error::DeadlineExceeded
         | Error::Cancelled
         | Error::Overloaded => tracing::debug!(class, "a request failed"),
     }

@@ -2,6 +2,8 @@
 
 use http::Method;
 use serde_json::json;
+use vmcp_edge::policy::EdgePolicy;
+use vmcp_wire::error_response::AnswerPolicy;
 
 use crate::support::{call, initialize, policy, request, start, start_with};
 
@@ -71,8 +73,8 @@ async fn the_number_of_sessions_is_bounded() {
 }
 
 #[tokio::test]
-async fn errors_are_answered_as_the_table_says() {
-    let edge = start();
+async fn errors_are_answered_as_by_the_reference() {
+    let edge = start_with(EdgePolicy { answers: AnswerPolicy::REFERENCE, ..policy() });
     let session = edge.client.session(json!({})).await;
     let named = [("mcp-session-id", &*session)];
     let cases = [

@@ -1,8 +1,10 @@
 //! 2026-07-28: headers, `_meta`, and results.
 
 use serde_json::{Value, json};
+use vmcp_edge::policy::EdgePolicy;
+use vmcp_wire::error_response::AnswerPolicy;
 
-use crate::support::{call, meta, request, start};
+use crate::support::{call, meta, policy, request, start, start_with};
 
 /// Request headers, the expected status, and the expected error code.
 type Case<'a> = (&'a [(&'a str, &'a str)], u16, i64);
@@ -141,8 +143,8 @@ async fn every_request_reaches_the_stack() {
 }
 
 #[tokio::test]
-async fn errors_are_answered_as_the_table_says() {
-    let edge = start();
+async fn errors_are_answered_as_by_the_reference() {
+    let edge = start_with(EdgePolicy { answers: AnswerPolicy::REFERENCE, ..policy() });
     let cases = [
         (call(1, "none", json!({})), 200, -32602),
         (call(1, "fail", json!({"kind": "denied"})), 403, 403),
@@ -158,6 +160,30 @@ async fn errors_are_answered_as_the_table_says() {
     }
     let gone = edge.client.ask(&request(1, "resources/read", json!({"uri": "file:///none"}))).await;
     assert_eq!(gone.json()["error"]["data"]["uri"], "file:///none");
+}
+
+#[tokio::test]
+async fn failed_tool_calls_are_results_that_models_can_read() {
+    let edge = start();
+    let session = edge.client.session(json!({})).await;
+    for (kind, code) in [("denied", -32602), ("unavailable", -32603)] {
+        let message = call(1, "fail", json!({"kind": kind}));
+        let stateless = edge.client.ask(&message).await;
+        let in_session = edge.client.post(&[("mcp-session-id", &session)], &message).await;
+        for answer in [stateless, in_session] {
+            let result = &answer.json()["result"];
+            assert_eq!((answer.status, &result["isError"]), (200, &json!(true)), "{answer:?}");
+            assert!(result["content"][0]["text"].as_str().unwrap().len() > 20, "{answer:?}");
+            assert_eq!(result["structuredContent"]["code"], code, "{answer:?}");
+            assert_eq!(result["_meta"]["vmcp/refusal"]["code"], code, "{answer:?}");
+        }
+    }
+    // The words for an absent tool are those for a denied one, and an unlisted tool gets no structured content.
+    let denied = edge.client.ask(&call(1, "fail", json!({"kind": "denied"}))).await.json();
+    let absent = edge.client.ask(&call(1, "none", json!({}))).await.json();
+    assert_eq!(denied["result"]["content"], absent["result"]["content"]);
+    assert_eq!(denied["result"]["_meta"]["vmcp/refusal"], absent["result"]["_meta"]["vmcp/refusal"]);
+    assert!(absent["result"].get("structuredContent").is_none());
 }
 
 #[tokio::test]

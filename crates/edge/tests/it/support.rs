@@ -37,7 +37,7 @@ pub(crate) fn policy() -> EdgePolicy {
         passthrough_headers: vec!["x-passed".to_owned()],
         trusted_proxies: Vec::new(),
         scrape_key: None,
-        limit_answer: vmcp_wire::error_response::LimitAnswer::DEFAULT,
+        answers: vmcp_wire::error_response::AnswerPolicy::DEFAULT,
         limits: EdgeLimits {
             page_items_max: 3,
             shutdown_grace: Duration::from_secs(10),

@@ -225,6 +225,7 @@ impl CallPermit<'_> {
             // health. With `BackendBusy` and `BackendFull` the call did not happen.
             Err(
                 Error::Denied
+                | Error::IdentityRequired(_)
                 | Error::BackendUnauthorized { .. }
                 | Error::BackendBusy { .. }
                 | Error::BackendFull { .. },

@@ -90,7 +90,7 @@ impl Limiter {
     /// refunded.
     ///
     /// # Errors
-    /// The errors of a refused call, as of a tool call: [`Error::RateLimited`], [`Error::Denied`],
+    /// The errors of a refused call, as of a tool call: [`Error::RateLimited`], [`Error::IdentityRequired`],
     /// [`Error::LimitsUnavailable`], [`Error::Overloaded`] and [`Error::InvalidRequest`]; and every error of
     /// the request itself.
     pub async fn call_limited<'a, T>(

@@ -140,7 +140,7 @@ impl Limiter {
     /// Asks for one call and pays for it, waiting where a rule says so.
     ///
     /// # Errors
-    /// [`Error::RateLimited`] when a limit refuses. [`Error::Denied`] for an unidentified caller where limits
+    /// [`Error::RateLimited`] when a limit refuses. [`Error::IdentityRequired`] for an unidentified caller where limits
     /// are per user. [`Error::LimitsUnavailable`] when the store does not answer and the policy is to refuse
     /// then. [`Error::Overloaded`] when the user table is full and the policy is to refuse then, or too many
     /// calls wait for an answer of the store.

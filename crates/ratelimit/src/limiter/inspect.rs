@@ -75,7 +75,7 @@ impl Limiter {
     /// The level of every bucket of a tool for a caller. Spends nothing.
     ///
     /// # Errors
-    /// [`Error::UnknownTool`] when there is no such tool. [`Error::Denied`] when the caller lacks a claim or
+    /// [`Error::UnknownTool`] when there is no such tool. [`Error::IdentityRequired`] when the caller lacks a claim or
     /// an identity that an enforced limit needs. [`Error::LimitsUnavailable`] when the store does not answer.
     pub async fn peek(
         &self,

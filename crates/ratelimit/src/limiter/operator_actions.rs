@@ -43,7 +43,7 @@ impl Limiter {
     /// afterwards. Tokens that replicas have leased stay as they are.
     ///
     /// # Errors
-    /// [`Error::UnknownTool`] when there is no such tool. [`Error::Denied`] when the caller lacks a claim
+    /// [`Error::UnknownTool`] when there is no such tool. [`Error::IdentityRequired`] when the caller lacks a claim
     /// that a limit needs. [`Error::LimitsUnavailable`] when the store does not answer: then it is unknown
     /// whether anything has changed.
     pub async fn apply_action(

@@ -74,7 +74,7 @@ async fn verdicts_of_a_random_log_are_the_engines_own() {
             seen_refunds += usize::from(matches!(outcome, Err(Error::BackendUnavailable { .. })));
             expected.push(match outcome {
                 Err(Error::RateLimited(limit)) => format!("{} {:?}", limit.rule, limit.retry),
-                Err(Error::Denied) => "unnamed".to_owned(),
+                Err(Error::IdentityRequired(_)) => "unnamed".to_owned(),
                 _ => "admitted".to_owned(),
             });
         }

@@ -144,7 +144,7 @@ impl StatusSources {
             Err(Error::UnknownTool(name)) => {
                 json_page(404, &json!({"error": Error::UnknownTool(name).to_string()}))
             }
-            Err(Error::Denied) => {
+            Err(Error::IdentityRequired(_)) => {
                 let text =
                     "limits are counted per claim value, and no claim of the user is given; give its claims";
                 json_page(400, &json!({"error": text}))

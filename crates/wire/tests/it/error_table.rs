@@ -6,9 +6,11 @@ use std::time::Duration;
 use expect_test::expect_file;
 use vmcp_domain::{
     Capability, Cause, Error, LimitScope, LimitedOperation, ProtocolVersion, QuestionKind, RateLimit,
-    RelayedError, RepeatedCall, Retry,
+    RelayedError, RepeatedCall, RequiredIdentity, Retry,
 };
-use vmcp_wire::error_response::{Answer, AnswerBody, LimitAnswer, LimitShape, RequestKind, answer_with};
+use vmcp_wire::error_response::{
+    Answer, AnswerBody, AnswerPolicy, AnswerShape, LimitAnswer, RequestKind, answer_with,
+};
 use vmcp_wire::jsonrpc;
 
 fn limit(scope: LimitScope, retry: Retry) -> Error {
@@ -50,7 +52,11 @@ fn errors() -> Vec<Error> {
         backend: "files".into(),
         error: RelayedError { code, message: "what the backend said".to_owned(), data: None },
     };
-    let mut all = vec![Error::Denied];
+    let mut all = vec![
+        Error::Denied,
+        Error::IdentityRequired(RequiredIdentity::Identity),
+        Error::IdentityRequired(RequiredIdentity::Claim("team".to_owned())),
+    ];
     all.extend(limits());
     all.extend([
         Error::LimitsUnavailable,
@@ -86,33 +92,39 @@ fn errors() -> Vec<Error> {
         Error::Overloaded,
         Error::Internal(cause()),
     ]);
-    for error in &all {
-        match error {
-            Error::Denied
-            | Error::RateLimited(_)
-            | Error::LimitsUnavailable
-            | Error::UnknownTool(_)
-            | Error::UnknownResource(_)
-            | Error::UnknownPrompt(_)
-            | Error::InvalidRequest(_)
-            | Error::Looping(_)
-            | Error::BackendBusy { .. }
-            | Error::BackendFull { .. }
-            | Error::UnknownTask
-            | Error::MissingCapability(_)
-            | Error::BackendUnavailable { .. }
-            | Error::BackendFailed { .. }
-            | Error::BackendRefused { .. }
-            | Error::BackendUnauthorized { .. }
-            | Error::BackendTimedOut { .. }
-            | Error::DeadlineExceeded
-            | Error::Cancelled
-            | Error::Overloaded
-            | Error::Internal(_) => {}
-        }
-    }
+    all.iter().for_each(name_every_variant);
     all
 }
+
+/// Does not compile without a new variant, which must be added to [`errors`].
+fn name_every_variant(error: &Error) {
+    match error {
+        Error::Denied
+        | Error::RateLimited(_)
+        | Error::LimitsUnavailable
+        | Error::UnknownTool(_)
+        | Error::UnknownResource(_)
+        | Error::UnknownPrompt(_)
+        | Error::InvalidRequest(_)
+        | Error::Looping(_)
+        | Error::BackendBusy { .. }
+        | Error::IdentityRequired(_)
+        | Error::BackendFull { .. }
+        | Error::UnknownTask
+        | Error::MissingCapability(_)
+        | Error::BackendUnavailable { .. }
+        | Error::BackendFailed { .. }
+        | Error::BackendRefused { .. }
+        | Error::BackendUnauthorized { .. }
+        | Error::BackendTimedOut { .. }
+        | Error::DeadlineExceeded
+        | Error::Cancelled
+        | Error::Overloaded
+        | Error::Internal(_) => {}
+    }
+}
+
+const CALL: RequestKind = RequestKind::CallTool { may_be_structured: true };
 
 fn line(answer: &Answer) -> String {
     let body = match &answer.body {
@@ -142,8 +154,12 @@ fn every_error_has_its_answer() {
         for (label, version) in
             [("session", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
         {
-            for (verb_label, kind) in [("tools/call", RequestKind::CallTool), ("other", RequestKind::Other)] {
-                let answer = answer_with(&error, version, kind, LimitAnswer::DEFAULT);
+            for (verb_label, kind, policy) in [
+                ("tools/call", CALL, AnswerPolicy::DEFAULT),
+                ("reference", CALL, AnswerPolicy::REFERENCE),
+                ("other", RequestKind::Other, AnswerPolicy::DEFAULT),
+            ] {
+                let answer = answer_with(&error, version, kind, policy);
                 let text = line(&answer);
                 assert!(!text.contains("10.0.0.1"), "a private cause reached the client: {text}");
                 table += &format!("  {label:<10} {verb_label:<10} {text}\n");
@@ -151,15 +167,42 @@ fn every_error_has_its_answer() {
         }
     }
     table += "\nlimited tools/call by answer shape, code -32029\n";
-    for shape in [LimitShape::Auto, LimitShape::ToolError, LimitShape::JsonRpcError, LimitShape::Http429] {
+    for shape in [
+        AnswerShape::Auto,
+        AnswerShape::Reference,
+        AnswerShape::ToolError,
+        AnswerShape::JsonRpcError,
+        AnswerShape::Http429,
+    ] {
         for (label, version) in
             [("session", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
         {
             let error = limit(LimitScope::UserTool, Retry::After(Duration::from_micros(5_000_001)));
-            let answer =
-                answer_with(&error, version, RequestKind::CallTool, LimitAnswer { shape, code: -32029 });
+            let policy = AnswerPolicy { shape, limit: LimitAnswer { shape, code: -32029 } };
+            let answer = answer_with(&error, version, CALL, policy);
             table += &format!("  {:<12} {label:<10} {}\n", format!("{shape:?}"), line(&answer));
         }
     }
     expect_file!["error_table.txt"].assert_eq(&table);
+}
+
+#[test]
+fn a_denied_tool_and_an_absent_one_are_answered_alike() {
+    let absent = Error::UnknownTool("gone".into());
+    for version in [ProtocolVersion::V2025_11_25, ProtocolVersion::V2026_07_28] {
+        let [denied, absent] =
+            [&Error::Denied, &absent].map(|error| answer_with(error, version, CALL, AnswerPolicy::DEFAULT));
+        assert_eq!(denied, absent);
+    }
+}
+
+#[test]
+fn a_tool_with_an_output_schema_gets_no_structured_content() {
+    let kind = RequestKind::CallTool { may_be_structured: false };
+    for error in errors() {
+        let answer = answer_with(&error, ProtocolVersion::V2025_11_25, kind, AnswerPolicy::DEFAULT);
+        if let AnswerBody::ToolResult(members) = answer.body {
+            assert!(members.get("structuredContent").is_none(), "{error}");
+        }
+    }
 }

@@ -176,10 +176,10 @@ async fn each_value_of_a_list_has_its_bucket() {
     );
     let many: Vec<String> = (0..17).map(|number| format!("\"t{number}\"")).collect();
     let too_many = caller("eve", &format!(r#"{{"teams": [{}]}}"#, many.join(",")));
-    assert!(matches!(call(&harness, "a_search", &too_many).await, Err(Error::Denied)));
+    assert!(matches!(call(&harness, "a_search", &too_many).await, Err(Error::IdentityRequired(_))));
     assert!(matches!(
         call(&harness, "a_search", &caller("fay", r#"{"teams": []}"#)).await,
-        Err(Error::Denied)
+        Err(Error::IdentityRequired(_))
     ));
 }
 

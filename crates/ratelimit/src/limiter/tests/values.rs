@@ -64,7 +64,10 @@ async fn each_caller_has_a_bucket_for_each_value() {
     }
     let refusal = refused(call_with(&harness, &ada, r#"{"repo": "x"}"#).await);
     assert_eq!((&*refusal.rule, refusal.scope), ("perValue[argument repo]", LimitScope::Value));
-    assert!(matches!(call_with(&harness, &anonymous(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
+    assert!(matches!(
+        call_with(&harness, &anonymous(), r#"{"repo": "x"}"#).await,
+        Err(Error::IdentityRequired(_))
+    ));
 }
 
 /// A caller without a verified identity creates no buckets.

@@ -188,10 +188,10 @@ async fn a_team_shares_its_bucket_and_no_other() {
     call(&harness, "a_search", &team("ann", "\"blue\"")).await.unwrap();
     call(&harness, "a_search", &team("ann", "7")).await.unwrap();
     for nobody in [claimed("dan", "{}"), team("dan", "null"), team("dan", "[\"red\"]"), team("dan", "{}")] {
-        assert!(matches!(call(&harness, "a_search", &nobody).await, Err(Error::Denied)));
+        assert!(matches!(call(&harness, "a_search", &nobody).await, Err(Error::IdentityRequired(_))));
     }
     let anonymous = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
-    assert!(matches!(call(&harness, "a_search", &anonymous).await, Err(Error::Denied)));
+    assert!(matches!(call(&harness, "a_search", &anonymous).await, Err(Error::IdentityRequired(_))));
     harness.clock.advance(30_000_000);
     call(&harness, "a_search", &team("cid", "\"red\"")).await.unwrap();
 }
@@ -294,7 +294,7 @@ async fn who_is_not_among_those_on_whom_it_is_tried_needs_no_claim() {
     let mut denied = 0;
     for number in 0..200 {
         let outcome = call(&harness, "a_search", &known("i", &format!("user-{number}"))).await;
-        denied += usize::from(matches!(outcome, Err(Error::Denied)));
+        denied += usize::from(matches!(outcome, Err(Error::IdentityRequired(_))));
     }
     assert!((70..130).contains(&denied), "{denied} of 200");
 }

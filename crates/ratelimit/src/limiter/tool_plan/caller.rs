@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use sha2::Digest;
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Caller, Error, Identity};
+use vmcp_domain::{CallContext, Caller, Error, Identity, RequiredIdentity};
 
 use super::synthetic_identity::{address_identity, synthetic_identity};
 use super::values::{ValueWithText, selects_value};
@@ -31,7 +31,9 @@ impl Limiter {
         }
         match self.find_user(&ctx.caller, ctx.peer_address) {
             Some(user) => Ok(user),
-            None if tool_plan.plan.has_enforced_per_user() => Err(Error::Denied),
+            None if tool_plan.plan.has_enforced_per_user() => {
+                Err(Error::IdentityRequired(RequiredIdentity::Identity))
+            }
             // Rules in shadow mode refuse no call.
             None => Ok(LimitedUser::default()),
         }
@@ -67,7 +69,7 @@ impl Limiter {
     /// What a caller's claims and name, and the call's arguments and headers, change in the limits.
     ///
     /// # Errors
-    /// [`Error::Denied`] for a caller without a claim or an identity that an enforced limit needs.
+    /// [`Error::IdentityRequired`] for a caller without a claim or an identity that an enforced limit needs.
     /// [`Error::InvalidRequest`] where an argument or header that a limit counts by is ambiguous.
     pub(in crate::limiter) fn caller_variation(
         &self,

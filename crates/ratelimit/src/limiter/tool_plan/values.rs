@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vmcp_domain::{CallContext, Caller, Error, Identity};
+use vmcp_domain::{CallContext, Caller, Error, Identity, RequiredIdentity};
 use vmcp_json::Ambiguity;
 
 use crate::bucket::user_key::UserKey;
@@ -27,7 +27,7 @@ impl Limiter {
     /// unknown.
     ///
     /// # Errors
-    /// [`Error::Denied`] for a caller without a claim or an identity that an enforced limit needs.
+    /// [`Error::IdentityRequired`] for a caller without a claim or an identity that an enforced limit needs.
     /// [`Error::InvalidRequest`] where an argument or header has no single value.
     pub(in crate::limiter) fn required_values(
         &self,
@@ -70,7 +70,7 @@ impl Limiter {
         let owner = self.find_user(&ctx.caller, ctx.peer_address);
         let Some(user) = owner.as_ref().and_then(|user| user.local) else {
             if self.is_value_enforced(tool_plan, required, percentile, "the caller has no identity") {
-                return Err(Error::Denied);
+                return Err(Error::IdentityRequired(RequiredIdentity::Identity));
             }
             return Ok(self.refused_in_shadow(required));
         };
@@ -103,7 +103,7 @@ impl Limiter {
             let lacks = "the caller has no value for the claim";
             let is_refused = required.missing == MissingValue::Refuse;
             if is_refused && self.is_value_enforced(tool_plan, required, percentile, lacks) {
-                return Err(Error::Denied);
+                return Err(Error::IdentityRequired(RequiredIdentity::Claim(claim.to_string())));
             }
             return Ok(vec![(None, BucketValue { is_refused, ..bucket_value(None) })]);
         }

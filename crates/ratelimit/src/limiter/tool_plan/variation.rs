@@ -32,7 +32,7 @@ impl Limiter {
     /// that a limit refuses. `may_be_paid` is true when the call may have been paid for before.
     ///
     /// # Errors
-    /// [`Error::Denied`] for a caller without a claim or an identity that an enforced limit needs.
+    /// [`Error::IdentityRequired`] for a caller without a claim or an identity that an enforced limit needs.
     /// [`Error::InvalidRequest`] where the price cannot be computed from the arguments, or a value is
     /// ambiguous. [`Error::RateLimited`] for a call with long arguments that even the minimum price refuses.
     pub(crate) fn plan_call(
@@ -85,7 +85,7 @@ impl Limiter {
     /// The plan of one call, whether it is made or not.
     ///
     /// # Errors
-    /// [`Error::Denied`] and [`Error::InvalidRequest`] as [`Limiter::plan_call`].
+    /// [`Error::IdentityRequired`] and [`Error::InvalidRequest`] as [`Limiter::plan_call`].
     pub(crate) fn plan_variant(
         &self,
         tool_plan: &Arc<ToolPlan>,

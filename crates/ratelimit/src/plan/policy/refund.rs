@@ -52,6 +52,7 @@ pub(crate) fn refund_reason(error: &Error, also: &[RefundOn]) -> Option<&'static
             | Error::UnknownResource(_)
             | Error::UnknownPrompt(_)
             | Error::Denied
+            | Error::IdentityRequired(_)
             | Error::Overloaded
     );
     (never_left || also.iter().any(|refund| refund.matches(error))).then(|| error.class())
