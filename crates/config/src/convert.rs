@@ -131,7 +131,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), admin_context, findings);
     let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
-    let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
+    let aggregation = aggregation::convert(aggregation.unwrap_or_default(), (&name, &names), findings);
     let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.is_some(), findings);
     let (listen, incoming, passthrough) = (listen.unwrap_or_default(), incoming_auth, passthrough_headers);
     let sections = edge::EdgeSections { name: name.clone(), listen, answer, incoming, passthrough };

@@ -275,6 +275,11 @@ pub(crate) struct Aggregation {
     /// offered by no backend until overrides rename all but one; `auto`: only clashing names get a prefix. Left out:
     /// `auto`.
     pub(crate) conflict_resolution: Option<ConflictResolution>,
+    /// Which names clients see. `safe`: letters, digits, `_` and `-` only, short enough that a client may put
+    /// `mcp__NAME__` before them within 64 characters; other characters become `_`, a name that is too long or would
+    /// equal another one ends in a hash, and the original is the title. Limits and policies name the safe names. Left
+    /// out: `any`, and `safe` for an `mcpServers` file.
+    pub(crate) names: Option<NameForm>,
     /// The prefix format and the priority order for `conflictResolution`. Left out: the defaults of its keys.
     pub(crate) conflict_resolution_config: Option<ConflictResolutionConfig>,
     /// Filters and overrides for the tools of single backends, at most one entry for each backend. Needed by
@@ -285,6 +290,14 @@ pub(crate) struct Aggregation {
     pub(crate) exclude_all_tools: Option<bool>,
     /// Whether the tools of backends without an entry in `tools` are visible: `allow` or `deny`. Left out: `allow`.
     pub(crate) default_tool_visibility: Option<ToolVisibility>,
+}
+
+/// Which names of tools and prompts clients see.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NameForm {
+    Any,
+    Safe,
 }
 
 /// What happens when two backends have a tool of the same name.

@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use vmcp_audit::AuditSettings;
 use vmcp_backends::policy::{BackendPolicy, CallerBounds, Transport};
 use vmcp_edge::policy::EdgePolicy;
-use vmcp_federation::policy::{AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, Visibility};
+use vmcp_federation::policy::{
+    AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, NameStyle, Visibility,
+};
 use vmcp_identity::BearerPolicy;
 use vmcp_wire::error_response::AnswerShape;
 
@@ -205,6 +207,10 @@ fn aggregation_values(policy: &AggregationPolicy) -> Value {
     };
     json!({
         "conflictResolution": strategy,
+        "names": match policy.names {
+            NameStyle::Any => "any",
+            NameStyle::Safe { .. } => "safe",
+        },
         "conflictResolutionConfig": format.map(|format| json!({"prefixFormat": format.to_string()})),
         "excludeAllTools": policy.exclude_all_tools,
         "defaultToolVisibility": match policy.default_visibility {

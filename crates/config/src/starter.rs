@@ -117,9 +117,12 @@ pub(super) fn import_mcp_json(text: &str, file: &str) -> (Option<String>, Server
         comment.push_str(file);
     }
     comment.push_str(
-        ".\n# Values are copied as they stood. Put secrets into the environment and write ${NAME} in their place.\n",
+        ".\n# Values are copied unchanged. Put secrets into the environment and write ${NAME} instead.\n",
     );
-    (Some(format!("{HEADER}{comment}{yaml}")), servers)
+    // Clients refuse other names, and their configuration has no place to rename tools.
+    let strategy = "  conflictResolution: auto\n";
+    let header = HEADER.replace(strategy, &format!("{strategy}  names: safe\n"));
+    (Some(format!("{header}{comment}{yaml}")), servers)
 }
 
 /// The backend as a section of the config file, without keys that are empty or left out.

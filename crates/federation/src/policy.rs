@@ -16,6 +16,8 @@ use crate::catalogue::finding::Finding;
 pub struct AggregationPolicy {
     /// How a name that several backends offer is resolved.
     pub conflicts: ConflictPolicy,
+    /// Which names clients see.
+    pub names: NameStyle,
     /// Whether the tools of backends without an entry in `backends` are visible.
     pub default_visibility: Visibility,
     /// Hides every tool of every backend from clients. It overrides all other visibility settings.
@@ -28,11 +30,24 @@ impl Default for AggregationPolicy {
     fn default() -> Self {
         Self {
             conflicts: ConflictPolicy::Auto { format: PrefixFormat::default() },
+            names: NameStyle::Any,
             default_visibility: Visibility::Show,
             exclude_all_tools: false,
             backends: BTreeMap::new(),
         }
     }
+}
+
+/// Which names of tools and prompts clients see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameStyle {
+    /// The names that backends, renames and prefixes lead to.
+    Any,
+    /// Names of ASCII letters, digits, `_` and `-`, with at most this many characters.
+    Safe {
+        /// The maximum length in characters.
+        chars_max: usize,
+    },
 }
 
 /// How a name that several backends offer is resolved.

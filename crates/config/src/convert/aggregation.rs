@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vmcp_domain::{BackendId, BackendToolName, HintOverride, ToolName, ToolOverride as Override};
-use vmcp_federation::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat, ToolPolicy, Visibility};
+use vmcp_federation::policy::{
+    AggregationPolicy, ConflictPolicy, NameStyle, PrefixFormat, ToolPolicy, Visibility,
+};
 
 use super::Findings;
 use crate::file::{
-    Aggregation, ConflictResolution, ConflictResolutionConfig, ToolAnnotations, ToolOverride, ToolVisibility,
-    WorkloadTools,
+    Aggregation, ConflictResolution, ConflictResolutionConfig, NameForm, ToolAnnotations, ToolOverride,
+    ToolVisibility, WorkloadTools,
 };
 use crate::report::{item_path, join_path};
 
@@ -17,10 +19,11 @@ const CONFLICT_CONFIG_PATH: &str = "aggregation.conflictResolutionConfig";
 /// The policy of `vmcp_federation`; `None` if the policy for conflicts cannot be made.
 pub(super) fn convert(
     file: Aggregation,
-    names: &[String],
+    (server_name, names): (&str, &[String]),
     findings: &mut Findings<'_>,
 ) -> Option<AggregationPolicy> {
     let Aggregation {
+        names: name_form,
         conflict_resolution,
         conflict_resolution_config,
         tools,
@@ -40,10 +43,23 @@ pub(super) fn convert(
     let conflicts = convert_conflicts(strategy, config, names, findings);
     Some(AggregationPolicy {
         conflicts: conflicts?,
+        names: match name_form {
+            Some(NameForm::Safe) => NameStyle::Safe { chars_max: safe_chars_max(server_name) },
+            Some(NameForm::Any) | None => NameStyle::Any,
+        },
         default_visibility: if hides_by_default { Visibility::Hide } else { Visibility::Show },
         exclude_all_tools: exclude_all_tools.unwrap_or(false),
         backends: convert_tools(tools, names, findings),
     })
+}
+
+/// The longest safe name in characters. Common clients accept 64 characters, and put `mcp__NAME__` before a tool's
+/// name, where NAME is what their user calls the gateway.
+fn safe_chars_max(server_name: &str) -> usize {
+    const ACCEPTED: usize = 64;
+    const AT_LEAST: usize = 24;
+    let client_prefix = format!("mcp__{server_name}__").chars().count();
+    ACCEPTED.saturating_sub(client_prefix).max(AT_LEAST)
 }
 
 /// Reports backends in `priorityOrder` that `defaultToolVisibility: deny` hides. Such a backend would win a

@@ -10,7 +10,7 @@ use jsonc_parser::ParseOptions;
 use serde_json::{Map, Value};
 
 use crate::convert::{self, Findings};
-use crate::file::{Backend, BackendTransport, File};
+use crate::file::{Aggregation, Backend, BackendTransport, File, NameForm};
 use crate::load::expand::{self, EnvLookup};
 use crate::load::read_file;
 use crate::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
@@ -57,7 +57,8 @@ pub(crate) fn load_text(
         return Err(report(problems, warnings));
     }
     let mut findings = Findings::new(env);
-    let config = File { name: "vmcp".to_owned(), backends, ..File::default() };
+    let aggregation = Some(Aggregation { names: Some(NameForm::Safe), ..Aggregation::default() });
+    let config = File { name: "vmcp".to_owned(), backends, aggregation, ..File::default() };
     let raw = File { backends: parse(text, None).backends, ..File::default() };
     let written = without_secrets(&config, &serde_json::to_value(raw).unwrap_or_default());
     let settings = convert::convert(config, overrides, &mut findings);

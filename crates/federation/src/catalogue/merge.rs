@@ -2,16 +2,23 @@
 //! that owns each resource.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use vmcp_domain::{
     BackendId, OfferedTool, Prompt, PromptList, Resource, ResourceList, ResourceUri, RoutingTarget, Tool,
     ToolHints, ToolList, ToolName, ToolOverride,
 };
 
+use vmcp_json::{Json, Members};
+
 use super::{BackendListing, UnavailableNames};
 use crate::catalogue::conflict::{NameClaim, drop_invalid_name, resolve_names};
 use crate::catalogue::finding::{Finding, check_name};
-use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
+use crate::catalogue::safe_names::make_safe;
+use crate::policy::{AggregationPolicy, ConflictPolicy, NameStyle, PrefixFormat};
+
+/// The member of a definition with the name for people.
+const TITLE: &str = "title";
 
 /// Merges the resources of `listings`, in their order. A resource that several backends offer belongs to the
 /// first of them in `by_name`, which is sorted by the backend's name, as in the reference implementation.
@@ -62,10 +69,12 @@ pub(super) fn merge_tools(
             visible: policy.is_visible(&part.backend, name),
         })
         .collect();
-    let names = resolve_names(&policy.conflicts, &claims, findings);
+    let resolved = resolve_names(&policy.conflicts, &claims, findings);
+    let names = advertised_names(policy, &resolved);
     let mut tools = Vec::with_capacity(offered.len());
-    for ((part, tool, _), (name, claim)) in offered.iter().zip(names.into_iter().zip(&claims)) {
-        let Some(name) = name else {
+    let names = resolved.iter().zip(names);
+    for ((part, tool, _), ((resolved, name), claim)) in offered.iter().zip(names.zip(&claims)) {
+        let (Some(resolved), Some(name)) = (resolved, name) else {
             continue;
         };
         if !part.is_available {
@@ -77,13 +86,28 @@ pub(super) fn merge_tools(
         if claim.visible {
             findings.extend(check_name(&name, &part.backend));
         }
-        tools.push(advertise(policy, part, tool, name.into()));
+        tools.push(advertise(policy, part, tool, (resolved, name.into())));
     }
     findings.extend(listings.iter().flat_map(|part| policy.unknown_tools(&part.backend, &part.inventory)));
     tools
 }
 
-fn advertise(policy: &AggregationPolicy, part: &BackendListing, tool: &OfferedTool, name: ToolName) -> Tool {
+/// The names that clients see instead of the resolved ones.
+fn advertised_names(policy: &AggregationPolicy, resolved: &[Option<String>]) -> Vec<Option<String>> {
+    let mut names = resolved.to_vec();
+    if let NameStyle::Safe { chars_max } = policy.names {
+        make_safe(&mut names, chars_max);
+    }
+    names
+}
+
+/// The tool as clients see it. `resolved` is its name before it was made safe.
+fn advertise(
+    policy: &AggregationPolicy,
+    part: &BackendListing,
+    tool: &OfferedTool,
+    (resolved, name): (&str, ToolName),
+) -> Tool {
     let overrides: ToolOverride = policy
         .backends
         .get(&part.backend)
@@ -101,13 +125,25 @@ fn advertise(policy: &AggregationPolicy, part: &BackendListing, tool: &OfferedTo
         },
     );
     Tool {
-        contested_name: policy.contested_name(&part.backend, &tool.name, &name),
+        contested_name: policy.contested_name(&part.backend, &tool.name, &resolved.into()),
+        definition: with_title(&tool.definition, (resolved != name.as_str()).then_some(resolved)),
         name,
         target: RoutingTarget { backend: part.backend.clone(), name: tool.name.clone() },
         description: overrides.description.clone().or_else(|| tool.description.clone()),
         hints,
-        definition: tool.definition.clone(),
         overrides,
+    }
+}
+
+/// The definition with `title`, unless it has a title already or there is none.
+fn with_title(definition: &Arc<Members>, title: Option<&str>) -> Arc<Members> {
+    match title {
+        Some(title) if definition.get(TITLE).is_none() => {
+            let mut titled = Members::clone(definition);
+            titled.insert(TITLE, Json::string(title));
+            Arc::new(titled)
+        }
+        Some(_) | None => Arc::clone(definition),
     }
 }
 
@@ -158,6 +194,8 @@ pub(super) fn merge_prompts(
     for ((part, _), name) in offered.iter().zip(&mut names) {
         drop_invalid_name(name, &part.backend, findings);
     }
+    let resolved = names;
+    let names = advertised_names(policy, &resolved);
     let mut claimed: BTreeMap<String, Vec<BackendId>> = BTreeMap::new();
     for ((part, _), name) in offered.iter().zip(&names) {
         if let Some(name) = name {
@@ -165,8 +203,8 @@ pub(super) fn merge_prompts(
         }
     }
     let mut prompts = Vec::new();
-    for ((part, prompt), name) in offered.into_iter().zip(names) {
-        let Some(name) = name else {
+    for ((part, prompt), (resolved, name)) in offered.into_iter().zip(resolved.iter().zip(names)) {
+        let (Some(resolved), Some(name)) = (resolved, name) else {
             continue;
         };
         if !part.is_available {
@@ -178,10 +216,10 @@ pub(super) fn merge_prompts(
                 findings.push(Finding::Unresolved { name, backends: backends.clone() });
             }
             _ => prompts.push(Prompt {
-                contested_name: policy.contested_prompt_name(&prompt.name, &name),
+                contested_name: policy.contested_prompt_name(&prompt.name, resolved),
+                definition: with_title(&prompt.definition, (*resolved != name).then_some(resolved)),
                 name: name.into(),
                 target: RoutingTarget { backend: part.backend.clone(), name: prompt.name.clone() },
-                definition: prompt.definition.clone(),
             }),
         }
     }

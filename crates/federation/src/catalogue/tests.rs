@@ -4,7 +4,7 @@ use vmcp_json::Json;
 use super::*;
 use crate::catalogue::overview::{CatalogueItem, ItemFilter};
 use crate::policy::ToolPolicy;
-use crate::policy::{ConflictPolicy, PrefixFormat};
+use crate::policy::{ConflictPolicy, NameStyle, PrefixFormat};
 
 fn listing(backend: &str, tools: &[&str], prompts: &[&str]) -> BackendListing {
     let definition =
@@ -47,6 +47,23 @@ fn prompts_follow_the_reference() {
     };
     assert_eq!(prompts(order(&["b"])), ["a_p", "a_q", "p"]);
     assert_eq!(prompts(order(&["a", "b"])), ["q"], "a name claimed twice goes to nobody");
+}
+
+#[test]
+fn safe_names_keep_the_original_as_title_and_reach_the_same_tool() {
+    let policy =
+        AggregationPolicy { names: NameStyle::Safe { chars_max: 20 }, ..AggregationPolicy::default() };
+    let long = "list_the_comments_of_a_review";
+    let parts = [listing("a", &["weather.get", "plain", long], &["a/p"])];
+    let catalogue = Catalogue::build(&policy, &parts);
+    let names: Vec<&str> = catalogue.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names[..2], ["weather_get", "plain"]);
+    assert!(names[2].starts_with("list_the_co_") && names[2].len() == 20, "{names:?}");
+    let title = |index: usize| catalogue.tools[index].definition.get("title").and_then(Json::decode_string);
+    assert_eq!([title(0), title(1), title(2)], [Some("weather.get".to_owned()), None, Some(long.to_owned())]);
+    assert_eq!(catalogue.tools[2].target.name.as_str(), long);
+    assert_eq!(catalogue.prompts[0].name.as_str(), "a_p");
+    assert!(catalogue.findings.is_empty(), "{:?}", catalogue.findings);
 }
 
 /// The names of tools and prompts, with the contested name of each.
