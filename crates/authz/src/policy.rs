@@ -4,6 +4,7 @@
 //! have the intended effect give warnings.
 
 pub(crate) mod aliases;
+mod complexity;
 pub(crate) mod entity_store;
 pub(crate) mod index;
 pub(crate) mod lint;
@@ -82,6 +83,17 @@ impl AuthzPolicy {
     /// # Errors
     /// All problems that were found, each with its location.
     pub fn build(source: &PolicySource) -> Result<Self, Vec<AuthzProblem>> {
+        let problem = |message: String| vec![AuthzProblem::new("policies", message)];
+        // The caller's stack may be too small for a policy at its bounds.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(complexity::STACK_BYTES);
+            let building = thread.spawn_scoped(scope, || Self::build_on_this_thread(source));
+            let building = building.map_err(|error| problem(format!("no thread to parse them: {error}")))?;
+            building.join().unwrap_or_else(|_| Err(problem("the parser failed".to_owned())))
+        })
+    }
+
+    fn build_on_this_thread(source: &PolicySource) -> Result<Self, Vec<AuthzProblem>> {
         let PolicySource {
             policies,
             entities_json,

@@ -7,6 +7,7 @@ use cedar_policy::{Effect, ParseErrors, Policy, PolicyId, PolicySet};
 use miette::Diagnostic;
 use serde_json::Value;
 
+use crate::policy::complexity;
 use crate::policy::problem::AuthzProblem;
 
 /// One parsed policy.
@@ -39,6 +40,11 @@ pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) 
     let mut parsed = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let location = format!("policies[{index}]");
+        if let Err(message) = complexity::check(text) {
+            let hint = "write several policies instead, or a group of the items";
+            problems.push(AuthzProblem::new(location, message).with_hint(hint));
+            continue;
+        }
         match PolicySet::from_str(text) {
             Ok(set) => read_set(&set, &location, &mut parsed, problems),
             Err(errors) => report_parse_errors(&errors, text, &location, problems),

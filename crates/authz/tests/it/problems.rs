@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use expect_test::expect_file;
 use vmcp_authz::{AuthzPolicy, PolicySource};
 
-use crate::source;
+use crate::{caller, source, tool};
 
 fn show(title: &str, source: &PolicySource, out: &mut String) {
     writeln!(out, "{title}").unwrap();
@@ -174,4 +174,33 @@ fn operators_are_told_about_entities() {
         &mut out,
     );
     expect_file!["entities.txt"].assert_eq(&out);
+}
+
+/// Each form of an expression that gets a level of the syntax tree for each repetition.
+#[test]
+fn policies_at_their_bounds_are_decided_on_a_small_stack_and_larger_ones_refused() {
+    let forms: [fn(usize) -> String; 9] = [
+        |count| format!("{}true{}", "(".repeat(count), ")".repeat(count)),
+        |count| format!("{}1{} == 1", "[".repeat(count), "]".repeat(count)),
+        |count| format!("{}1{} == 1", "{a:".repeat(count), "}".repeat(count)),
+        |count| format!("{}true", "true && ".repeat(count)),
+        |count| format!("{}true", "false || ".repeat(count)),
+        |count| format!("{}1 == 1", "1 + ".repeat(count)),
+        |count| format!("context{}", ".a".repeat(count)),
+        |count| format!("context{}", "[\"a\"]".repeat(count)),
+        |count| format!("{}true", "if true then true else ".repeat(count)),
+    ];
+    for form in forms {
+        let text = |count| format!("permit(principal, action, resource) when {{ {} }};", form(count));
+        let mut decided = 0;
+        for count in [25, 300, 900] {
+            if let Ok(policy) = AuthzPolicy::build(&source(&[&text(count)])) {
+                let _ = policy.decide(&caller("ann", "{}"), &tool("t1"));
+                decided += 1;
+            }
+        }
+        assert!(decided > 0, "{}", text(25));
+        let problems = AuthzPolicy::build(&source(&[&text(10_000)])).unwrap_err();
+        assert!(problems[0].message.starts_with("a policy "), "{problems:?}");
+    }
 }
