@@ -122,8 +122,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         passthrough_headers,
         auth_server_config: _,
     } = file;
-    let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
-    let health = health::convert(failure_handling.unwrap_or_default(), findings);
+    let Operational { log_level, startup_wait, timeouts, failure_handling } = operational.unwrap_or_default();
+    let health = health::convert(failure_handling.unwrap_or_default(), startup_wait, findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
     let callers = limits::KnownCallers::of(incoming_auth.as_ref(), &passthrough_headers);

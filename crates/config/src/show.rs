@@ -138,7 +138,11 @@ fn values_in_effect(settings: &Settings) -> Value {
         "backends": backends.iter().map(|policy| backend(policy, written)).collect::<Value>(),
         "isolation": isolation(&caller_bounds, *process_count_max),
         "aggregation": aggregation_values(aggregation),
-        "operational": {"logLevel": log_level.as_str(), "failureHandling": failure_handling(health)},
+        "operational": {
+            "logLevel": log_level.as_str(),
+            "startupWait": format(health.startup_wait),
+            "failureHandling": failure_handling(health),
+        },
     })
 }
 
@@ -221,7 +225,7 @@ fn aggregation_values(policy: &AggregationPolicy) -> Value {
 }
 
 fn failure_handling(health: &HealthPolicy) -> Value {
-    let HealthPolicy { interval, timeout, unhealthy_threshold, breaker } = *health;
+    let HealthPolicy { interval, timeout, unhealthy_threshold, breaker, startup_wait: _ } = *health;
     json!({
         "healthCheckInterval": format(interval),
         "unhealthyThreshold": unhealthy_threshold,

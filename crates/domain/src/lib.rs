@@ -41,7 +41,7 @@ pub use request::client_port::{
     AskError, Capability, ClientCapabilities, ClientPort, LogLevel, Question, QuestionKind, SilentClient,
     TASKS_EXTENSION,
 };
-pub use request::context::{CallContext, CallOrigin, accounting_address};
+pub use request::context::{CallContext, CallOrigin, StartupWait, accounting_address};
 pub use request::credential::{
     Authentication, Authenticator, Challenge, InvalidTokenReason, ProtectedResource, Unauthorized,
 };

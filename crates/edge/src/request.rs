@@ -4,6 +4,7 @@
 pub(crate) mod admission;
 pub(crate) mod answer_memory;
 pub(crate) mod changes;
+pub(crate) mod classify;
 pub(crate) mod client_port;
 pub(crate) mod dispatch;
 pub(crate) mod in_flight;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{
     CallContext, CallOrigin, Caller, ChangeListener, ClientPort, GatewayInfo, ProtocolVersion, SharedGateway,
+    StartupWait,
 };
 use vmcp_json::Members;
 use vmcp_wire::server::{Refusal, RequestMeta, ResultWriter};
@@ -126,6 +127,7 @@ impl EdgeState {
             origin: CallOrigin::Client,
             reservation: None,
             hold: None,
+            startup_wait: StartupWait::Complete,
         }
     }
 

@@ -5,11 +5,11 @@ mod info;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use vmcp_domain::{
     Backend, BackendId, BackendListener, BackendState, CallContext, CallTool, Cause, Complete,
     CompletionReference, Error, Gateway, GatewayFuture, GetPrompt, Inventory, Overview, PromptList,
-    ReadResource, Reply, ResourceList, TaskHandle, TaskRequest, TemplateList, ToolList,
+    ReadResource, Reply, ResourceList, StartupWait, TaskHandle, TaskRequest, TemplateList, ToolList,
 };
 
 use crate::catalogue::finding::Finding;
@@ -163,7 +163,7 @@ impl Federation {
 
     async fn wait_for_catalogue(&self, ctx: &CallContext) -> Arc<Catalogue> {
         if !self.state.is_discovered() {
-            self.wait_for_discovery().await;
+            self.wait_after_start(&ctx.startup_wait).await;
         }
         let own = self.views.caller_lists.listings_for(&self.state, ctx);
         if !own.is_empty() {
@@ -175,6 +175,27 @@ impl Federation {
             return self.state.catalogue();
         }
         self.views.caller_views.catalogue(&self.state, ctx).await
+    }
+
+    async fn wait_after_start(&self, wait: &StartupWait) {
+        let is_known = || {
+            let catalogue = self.state.catalogue.load();
+            match wait {
+                StartupWait::Complete | StartupWait::Brief => false,
+                StartupWait::Tool(name) => catalogue.tool(name).is_some(),
+                StartupWait::Prompt(name) => catalogue.prompt(name).is_some(),
+                StartupWait::Resource(uri) => catalogue.resource_backend(uri).is_some(),
+            }
+        };
+        let mut undiscovered = self.state.undiscovered.subscribe();
+        let waiting = undiscovered.wait_for(|count| *count == 0 || is_known());
+        if *wait == StartupWait::Brief {
+            // What is there by then is served, and the rest is announced as a change.
+            let _ = timeout_at(self.state.started_at + self.state.health.startup_wait, waiting).await;
+        } else {
+            // The sender lives in `self.state`, so the channel cannot close while this waits.
+            let _ = waiting.await;
+        }
     }
 
     /// The error for an item that is not in the caller's catalogue although it may exist, because a backend

@@ -223,6 +223,9 @@ pub struct HealthPolicy {
     pub unhealthy_threshold: u32,
     /// When the circuit breaker opens. `None` turns circuit breakers off.
     pub breaker: Option<BreakerPolicy>,
+    /// How long requests for lists wait for backends that have neither answered nor failed since the start. Other
+    /// requests wait for 15 seconds.
+    pub startup_wait: Duration,
 }
 
 impl HealthPolicy {
@@ -232,6 +235,7 @@ impl HealthPolicy {
         timeout: Duration::from_secs(10),
         unhealthy_threshold: 3,
         breaker: None,
+        startup_wait: Duration::from_secs(2),
     };
 }
 

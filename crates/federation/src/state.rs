@@ -47,6 +47,7 @@ pub(crate) struct FederationState {
     pub(crate) discovered: AtomicBool,
     /// The slots for concurrent inventory fetches.
     pub(crate) discovery_slots: Semaphore,
+    pub(crate) started_at: Instant,
 }
 
 /// One backend with the signal that wakes its refresh worker, its circuit breaker and its health checks.
@@ -98,6 +99,7 @@ impl FederationState {
             undiscovered: watch::Sender::new(undiscovered),
             discovered: AtomicBool::new(false),
             discovery_slots: Semaphore::new(DISCOVERY_COUNT_MAX),
+            started_at: Instant::now(),
         }
     }
 

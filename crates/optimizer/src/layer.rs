@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use vmcp_domain::{
     CALL_TOOL, CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, FIND_TOOL, Gateway,
-    GatewayFuture, Reply, SharedGateway, ToolList, VIRTUAL_NAMES, forward,
+    GatewayFuture, Reply, SharedGateway, StartupWait, ToolList, VIRTUAL_NAMES, forward,
 };
 use vmcp_wire::tool_result;
 
@@ -100,10 +100,11 @@ impl Optimized {
             Err(usage) => return Ok(tool_result::failure(usage)),
         };
         let started_at = Instant::now();
-        let ctx = CallContext { origin: CallOrigin::CallTool, ..ctx.clone() };
         let call =
             CallTool { name: named_call.name.into(), arguments: Some(named_call.arguments), ..request };
         let name = call.name.clone();
+        let startup_wait = StartupWait::Tool(name.clone());
+        let ctx = CallContext { origin: CallOrigin::CallTool, startup_wait, ..ctx.clone() };
         let outcome = self.inner.call_tool(&ctx, call).await;
         let call_outcome = match &outcome {
             Ok(_) => CallOutcome::Answered,

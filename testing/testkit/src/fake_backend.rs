@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use vmcp_domain::{
     Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
@@ -12,6 +13,9 @@ use vmcp_domain::{
     UriTemplate,
 };
 use vmcp_json::{Json, Members};
+
+/// How often a fake backend that is being connected looks whether it is.
+const CONNECTING_POLL: Duration = Duration::from_millis(10);
 
 /// A fake backend. It answers every request with a line that names the backend and the request.
 pub struct FakeBackend {
@@ -285,9 +289,9 @@ impl Backend for FakeBackend {
     fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory> {
         self.inventory_requests.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            if *self.state.lock().unwrap() == BackendState::Connecting {
-                // A real backend waits for its connection, up to its connect time-out.
-                std::future::pending::<()>().await;
+            // A real backend waits for its connection, up to its connect time-out.
+            while *self.state.lock().unwrap() == BackendState::Connecting {
+                tokio::time::sleep(CONNECTING_POLL).await;
             }
             self.check_ready()?;
             if self.inventory_fails.load(Ordering::Relaxed) {

@@ -6,11 +6,17 @@ use vmcp_federation::policy::{BreakerPolicy, HealthPolicy};
 
 use super::Findings;
 use crate::file::duration::format;
-use crate::file::{CircuitBreaker, FailureHandling};
+use crate::file::{CircuitBreaker, FailureHandling, GoDuration};
 
 const PATH: &str = "operational.failureHandling";
+/// The longest `operational.startupWait`. No request waits longer for the first answer of a backend.
+const STARTUP_WAIT_MAX: Duration = Duration::from_secs(15);
 
-pub(super) fn convert(file: FailureHandling, findings: &mut Findings<'_>) -> HealthPolicy {
+pub(super) fn convert(
+    file: FailureHandling,
+    startup_wait: Option<GoDuration>,
+    findings: &mut Findings<'_>,
+) -> HealthPolicy {
     let FailureHandling {
         health_check_interval,
         unhealthy_threshold,
@@ -58,6 +64,7 @@ pub(super) fn convert(file: FailureHandling, findings: &mut Findings<'_>) -> Hea
             findings,
         ),
         breaker: circuit_breaker.and_then(|breaker| convert_breaker(breaker, findings)),
+        startup_wait: convert_startup_wait(startup_wait, findings),
     }
 }
 
@@ -85,4 +92,14 @@ fn at_least_one(number: u32, path: &str, findings: &mut Findings<'_>) -> u32 {
             Some("leave the key out for the default".to_owned());
     }
     number.max(1)
+}
+
+/// How long lists wait at the start. Zero is allowed: lists are answered at once with what is there.
+fn convert_startup_wait(wait: Option<GoDuration>, findings: &mut Findings<'_>) -> Duration {
+    let Some(GoDuration(wait)) = wait else { return HealthPolicy::DEFAULT.startup_wait };
+    if wait > STARTUP_WAIT_MAX {
+        let message = format!("must be at most {}", format(STARTUP_WAIT_MAX));
+        findings.add_problem("operational.startupWait", message);
+    }
+    wait
 }

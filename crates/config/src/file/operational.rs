@@ -14,6 +14,9 @@ pub(crate) struct Operational {
     /// The log level: `error`, `warn`, `info` or `debug`. The flag `--debug` takes precedence. Left out:
     /// `info`.
     pub(crate) log_level: Option<LogLevel>,
+    /// How long the first lists wait for backends that have not answered since the start, at most 15s. Clients learn of
+    /// later backends by `list_changed`. Left out: 2s.
+    pub(crate) startup_wait: Option<GoDuration>,
     /// The time-outs of calls to backends. Left out: the defaults of its keys.
     pub(crate) timeouts: Option<CallTimeouts>,
     /// Health checks and the circuit breaker. Left out: the defaults of its keys.

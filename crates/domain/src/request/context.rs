@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use vmcp_json::Members;
 
+use crate::catalogue::address::ResourceUri;
+use crate::catalogue::name::{PromptName, ToolName};
 use crate::request::caller::Caller;
 use crate::request::client_port::{ClientPort, SilentClient};
 use crate::request::reservation::Reservation;
@@ -77,6 +79,24 @@ pub struct CallContext {
     pub reservation: Option<Reservation>,
     /// Kept alive until the backend has finished its work on the call, even after cancellation.
     pub hold: Option<WorkHold>,
+    /// For which backends the request waits after the start.
+    pub startup_wait: StartupWait,
+}
+
+/// For which backends a request waits that arrives before every backend has answered or failed once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StartupWait {
+    /// For all of them, within a limit.
+    #[default]
+    Complete,
+    /// For a short time. The client of a list learns of what comes later by a change notification.
+    Brief,
+    /// Until this tool is known, or for all. A call must not be refused because its tool is not listed yet.
+    Tool(ToolName),
+    /// Until this prompt is known, or for all.
+    Prompt(PromptName),
+    /// Until this resource is known, or for all.
+    Resource(ResourceUri),
 }
 
 impl CallContext {
@@ -96,6 +116,7 @@ impl CallContext {
             origin,
             reservation: None,
             hold: None,
+            startup_wait: StartupWait::Complete,
         }
     }
 }

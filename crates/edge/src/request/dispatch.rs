@@ -18,6 +18,7 @@ use vmcp_wire::server::{
 };
 
 use crate::http::response::{Answer, MessageBytes};
+use crate::request::classify::{method_name, startup_wait};
 use crate::request::list_pages::ListFormat;
 use crate::request::outcome::DispatchOutcome;
 use crate::request::slots::RequestSlot;
@@ -43,8 +44,9 @@ pub(crate) struct RequestJob {
 pub(crate) type RequestFuture = BoxFuture<'static, DispatchOutcome>;
 
 /// Executes a request. A panic ends only this request.
-pub(crate) fn run(job: RequestJob) -> RequestFuture {
+pub(crate) fn run(mut job: RequestJob) -> RequestFuture {
     let method = method_name(&job.request);
+    job.ctx.startup_wait = startup_wait(&job.request);
     Box::pin(async move {
         AssertUnwindSafe(serve(job)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(method, "a request panicked");
@@ -354,28 +356,5 @@ fn log_error(error: &Error) {
         | Error::BackendRefused { .. }
         | Error::Cancelled
         | Error::Overloaded => tracing::debug!(class, "a request failed"),
-    }
-}
-
-/// The JSON-RPC method of a request.
-fn method_name(request: &ClientRequest) -> &'static str {
-    use vmcp_wire::method;
-    match request {
-        ClientRequest::Initialize(_) => method::INITIALIZE,
-        ClientRequest::Ping => method::PING,
-        ClientRequest::Discover => method::DISCOVER,
-        ClientRequest::ListTools(_) => method::TOOLS_LIST,
-        ClientRequest::CallTool(_) => method::TOOLS_CALL,
-        ClientRequest::ListResources(_) => method::RESOURCES_LIST,
-        ClientRequest::ListResourceTemplates(_) => method::TEMPLATES_LIST,
-        ClientRequest::ReadResource(_) => method::RESOURCES_READ,
-        ClientRequest::ListPrompts(_) => method::PROMPTS_LIST,
-        ClientRequest::GetPrompt(_) => method::PROMPTS_GET,
-        ClientRequest::Complete(_) => method::COMPLETE,
-        ClientRequest::Task(verb, ..) => method::task_method(*verb),
-        ClientRequest::SetLogLevel(_) => method::SET_LEVEL,
-        ClientRequest::Subscribe(_) => method::RESOURCES_SUBSCRIBE,
-        ClientRequest::Unsubscribe(_) => method::RESOURCES_UNSUBSCRIBE,
-        ClientRequest::Listen(_) => method::LISTEN,
     }
 }

@@ -55,6 +55,32 @@ async fn a_backend_that_is_down_at_start_appears_when_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_list_does_not_wait_for_a_backend_that_hangs_and_a_call_does() {
+    let (a, b) = (FakeBackend::with_tools("a", &["read"]), FakeBackend::with_tools("b", &["write"]));
+    b.set_state(BackendState::Connecting);
+    let federation = start(&[&a, &b]);
+    let (_listener, mut changes) = watch_changes(&federation);
+    let began = Instant::now();
+    let brief = CallContext { startup_wait: StartupWait::Brief, ..context() };
+    let tools = federation.list_tools(&brief).await.unwrap();
+    assert_eq!(tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["read"]);
+    assert_eq!(began.elapsed(), HealthPolicy::DEFAULT.startup_wait);
+    assert_eq!(changes.recv().await, Some("Tools for everyone".to_owned()));
+    // The tool of the other backend is called before it is listed.
+    let waits_for = |name: &str| CallContext { startup_wait: StartupWait::Tool(name.into()), ..context() };
+    let (ctx, called) = (waits_for("write"), federation.clone());
+    let call = tokio::spawn(async move { called.call_tool(&ctx, conformance::tool_call("write")).await });
+    // A tool that is listed is not waited for.
+    let now = Instant::now();
+    let read = federation.call_tool(&waits_for("read"), conformance::tool_call("read")).await;
+    assert_eq!((reply_text(read).await.as_str(), now.elapsed()), ("a: call read", Duration::ZERO));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    b.set_state(BackendState::Ready);
+    assert_eq!(reply_text(call.await.unwrap()).await, "b: call write");
+    assert_eq!(changes.recv().await, Some("Tools for everyone".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_absence_changes_no_list_and_a_long_one_moves_no_name() {
     let (a, b) = (FakeBackend::with_tools("a", &["search"]), FakeBackend::with_tools("b", &["search"]));
     let federation = start(&[&a, &b]);

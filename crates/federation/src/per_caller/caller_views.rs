@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use vmcp_domain::{
     BackendEvent, BackendId, CallContext, Caller, CallerScope, Error, Identity, Inventory, IsolationScope,
-    ResourceUri, Secret, User,
+    ResourceUri, Secret, StartupWait, User,
 };
 
 use self::view::CallerView;
@@ -137,8 +137,8 @@ impl CallerViews {
         view
     }
 
-    /// The catalogue of a caller. Waits, at most [`DISCOVERY_TIMEOUT`], for backends that have neither
-    /// answered this caller nor failed yet.
+    /// The catalogue of a caller. Waits for backends that have neither answered this caller nor failed yet: at
+    /// most [`DISCOVERY_TIMEOUT`], or for a list as long as the policy says.
     pub(crate) async fn catalogue(&self, shared: &Arc<FederationState>, ctx: &CallContext) -> Arc<Catalogue> {
         let Some((view, token)) = self.view(shared, ctx) else { return shared.catalogue() };
         lock(&self.table).views.promote(&view.key);
@@ -147,7 +147,14 @@ impl CallerViews {
         if *view.undiscovered.borrow() > 0 {
             let mut undiscovered = view.undiscovered.subscribe();
             // The sender lives in the view, so only the time-out can end the wait early.
-            let _ = timeout(DISCOVERY_TIMEOUT, undiscovered.wait_for(|count| *count == 0)).await;
+            let limit = match ctx.startup_wait {
+                StartupWait::Brief => shared.health.startup_wait,
+                StartupWait::Complete
+                | StartupWait::Tool(_)
+                | StartupWait::Prompt(_)
+                | StartupWait::Resource(_) => DISCOVERY_TIMEOUT,
+            };
+            let _ = timeout(limit, undiscovered.wait_for(|count| *count == 0)).await;
         }
         view.catalogue(shared).0
     }
