@@ -4,7 +4,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -33,12 +33,15 @@ fn run(name: &str) {
 fn run_batch(target: &Target, seeds: &[Vec<u8>]) {
     let config = Config { cases: BATCH, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&(any::<Index>(), edits()), |(first, edits)| {
-        (target.check)(&apply(seeds, &first, target.tokens, &edits));
+        let input = apply(seeds, &first, target.tokens, &edits);
+        // An input that ends the process, such as by a stack overflow, is found here.
+        fs::write(input_file(target), &input).unwrap();
+        (target.check)(&input);
         Ok(())
     });
     if let Err(proptest::test_runner::TestError::Fail(reason, (first, edits))) = outcome {
         let input = apply(seeds, &first, target.tokens, &edits);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.input", target.name));
+        let path = input_file(target);
         fs::write(&path, &input).unwrap();
         let start = input.get(..input.len().min(400)).unwrap_or_default().escape_ascii();
         panic!(
@@ -49,6 +52,11 @@ fn run_batch(target: &Target, seeds: &[Vec<u8>]) {
         );
     }
     outcome.unwrap();
+}
+
+/// The last input of a target.
+fn input_file(target: &Target) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.input", target.name))
 }
 
 macro_rules! tests {

@@ -13,6 +13,9 @@ use crate::report::Problem;
 /// The largest config file, in bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
 
+/// The deepest nesting of a config file. The parser calls itself for each level.
+const DEPTH_MAX: usize = 32;
+
 /// A value with its line.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -74,7 +77,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_depth: 64,
+            max_depth: DEPTH_MAX,
             max_nodes: 100_000,
             max_events: 300_000,
             max_anchors: 1_000,
@@ -108,8 +111,13 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
                 | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
                 | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. }
         );
+        let too_deep = format!("it is nested deeper than {DEPTH_MAX} levels");
         let message = if repeats_anchors {
             "anchors are repeated too often"
+        } else if message.contains("Depth {") || message.starts_with("recursion limit") {
+            &too_deep
+        } else if message.starts_with("budget breached") {
+            "it has too many values"
         } else if matches!(error, serde_saphyr::Error::MultipleDocuments { .. }) {
             "there is more than one document"
         } else {
