@@ -41,3 +41,16 @@ fn split_input(input: &[u8]) -> (&[u8], &[u8]) {
     let Some((length, rest)) = input.split_first() else { return (&[], &[]) };
     rest.split_at(usize::from(*length).min(rest.len()))
 }
+
+/// Divides `stream` into pieces of the lengths in `cuts`, and the rest.
+fn divide<'a>(cuts: &[u8], stream: &'a [u8]) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::with_capacity(cuts.len() + 1);
+    let mut rest = stream;
+    for cut in cuts {
+        let (piece, after) = rest.split_at(usize::from(*cut).min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
+}

@@ -3,7 +3,7 @@
 
 use vmcp_wire::sse::{Decoder, Event, write_event};
 
-use super::{Target, split_input};
+use super::{Target, divide, split_input};
 
 pub(super) const TARGET: Target = Target {
     name: "events",
@@ -36,15 +36,7 @@ fn check(input: &[u8]) {
     let (cuts, stream) = split_input(input);
     let whole = decode([stream].into_iter());
     assert_eq!(decode(stream.chunks(1)), whole, "bytes one by one differ");
-    let mut pieces = Vec::new();
-    let mut rest = stream;
-    for cut in cuts {
-        let (piece, after) = rest.split_at(usize::from(*cut).min(rest.len()));
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces.push(rest);
-    assert_eq!(decode(pieces.into_iter()), whole, "the pieces differ from the whole");
+    assert_eq!(decode(divide(cuts, stream).into_iter()), whole, "the pieces differ from the whole");
     for event in whole.unwrap_or_default() {
         assert!(event.data.len() <= EVENT_BYTES_MAX * BYTES_PER_BYTE_MAX, "an event is too large");
     }

@@ -11,7 +11,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{HeaderMap, Response, StatusCode};
 use vmcp_http1::decode_response;
 
-use super::{Target, split_input};
+use super::{Target, divide, split_input};
 
 pub(super) const TARGET: Target = Target {
     name: "http1",
@@ -52,15 +52,7 @@ fn check(input: &[u8]) {
     let whole = decode_response(std::iter::once(stream));
     let bytewise = decode_response(stream.chunks(1));
     assert!(is_equal(&whole, &bytewise), "bytes one by one differ\n{whole:?}\n{bytewise:?}");
-    let mut pieces = Vec::new();
-    let mut rest = stream;
-    for cut in cuts {
-        let (piece, after) = rest.split_at(usize::from(*cut).min(rest.len()));
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces.push(rest);
-    let divided = decode_response(pieces.into_iter());
+    let divided = decode_response(divide(cuts, stream).into_iter());
     assert!(is_equal(&whole, &divided), "the pieces differ from the whole\n{whole:?}\n{divided:?}");
     if let Ok(ours) = whole {
         let theirs =
