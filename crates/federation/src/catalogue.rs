@@ -8,7 +8,7 @@ pub(crate) mod finding;
 pub(crate) mod listed_names;
 mod merge;
 pub(crate) mod overview;
-mod safe_names;
+pub(crate) mod safe_names;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use vmcp_domain::{
 };
 
 use crate::catalogue::finding::Finding;
+use crate::catalogue::safe_names::safe_form;
 
 /// How the lists of several backends are merged into one.
 #[derive(Clone, Debug)]
@@ -149,8 +150,8 @@ impl AggregationPolicy {
         renamed.cloned().unwrap_or_else(|| ToolName::from(tool.as_str()))
     }
 
-    /// A tool's name before a prefix that it got only because other backends offer that name too; see
-    /// [`Tool::contested_name`](vmcp_domain::Tool::contested_name).
+    /// The name that a tool would have without the other tools, if it is not `advertised`: without a prefix or a
+    /// hash that it got only because of them. See [`Tool::contested_name`](vmcp_domain::Tool::contested_name).
     #[must_use]
     pub fn contested_name(
         &self,
@@ -158,24 +159,39 @@ impl AggregationPolicy {
         tool: &BackendToolName,
         advertised: &ToolName,
     ) -> Option<ToolName> {
-        match self.conflicts {
-            ConflictPolicy::Auto { .. } | ConflictPolicy::Priority { .. } => {
-                Some(self.unprefixed_name(backend, tool)).filter(|name| name != advertised)
+        let own = self.unprefixed_name(backend, tool);
+        let alone = match &self.conflicts {
+            ConflictPolicy::Prefix { format } => format.apply(backend, own.as_str()),
+            ConflictPolicy::Auto { .. } | ConflictPolicy::Priority { .. } | ConflictPolicy::Manual => {
+                own.as_str().to_owned()
             }
-            ConflictPolicy::Prefix { .. } | ConflictPolicy::Manual => None,
-        }
+        };
+        Some(self.named(alone)).filter(|name| name != advertised.as_str()).map(ToolName::from)
     }
 
-    /// As [`Self::contested_name`], for a prompt. Only `auto` makes the name of a prompt depend on other
-    /// backends.
+    /// As [`Self::contested_name`], for a prompt that has the name `resolved` before it is made safe. Only `auto`
+    /// makes that name depend on other backends.
     pub(crate) fn contested_prompt_name(
         &self,
         prompt: &BackendPromptName,
+        resolved: &str,
         advertised: &str,
     ) -> Option<PromptName> {
-        let is_contested =
-            matches!(self.conflicts, ConflictPolicy::Auto { .. }) && prompt.as_str() != advertised;
-        is_contested.then(|| prompt.as_str().into())
+        let alone = match self.conflicts {
+            ConflictPolicy::Auto { .. } => prompt.as_str(),
+            ConflictPolicy::Prefix { .. } | ConflictPolicy::Priority { .. } | ConflictPolicy::Manual => {
+                resolved
+            }
+        };
+        Some(self.named(alone.to_owned())).filter(|name| name != advertised).map(PromptName::from)
+    }
+
+    /// The name in the style of the policy, if no other name would equal it.
+    fn named(&self, name: String) -> String {
+        match self.names {
+            NameStyle::Any => name,
+            NameStyle::Safe { chars_max } => safe_form(&name, chars_max),
+        }
     }
 
     /// Whether clients may see and call the tool `name` of `backend`. `name` is the name after renames and

@@ -64,9 +64,9 @@ pub struct ToolOverride {
 pub struct Tool {
     /// The advertised name.
     pub name: ToolName,
-    /// The name that it would have if no other backend offered an item of that name, when the strategy for
-    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. It
-    /// is the end of the advertised name. A limit or a prohibition on this name holds for the item too.
+    /// The name that it would have without other items, when it has a prefix or a hash only because of
+    /// them. `None` if other items do not affect its name. A limit or a prohibition on this name holds for the
+    /// item too.
     pub contested_name: Option<ToolName>,
     /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendToolName>,
@@ -115,9 +115,9 @@ pub struct ResourceTemplate {
 pub struct Prompt {
     /// The advertised name.
     pub name: PromptName,
-    /// The name that it would have if no other backend offered an item of that name, when the strategy for
-    /// conflicts gave it a prefix for that reason. `None` if other backends do not affect its name. It
-    /// is the end of the advertised name. A limit or a prohibition on this name holds for the item too.
+    /// The name that it would have without other items, when it has a prefix or a hash only because of
+    /// them. `None` if other items do not affect its name. A limit or a prohibition on this name holds for the
+    /// item too.
     pub contested_name: Option<PromptName>,
     /// The backend that offers it, and its name there.
     pub target: RoutingTarget<BackendPromptName>,

@@ -14,7 +14,7 @@ use vmcp_json::{Json, Members};
 use super::{BackendListing, UnavailableNames};
 use crate::catalogue::conflict::{NameClaim, drop_invalid_name, resolve_names};
 use crate::catalogue::finding::{Finding, check_name};
-use crate::catalogue::safe_names::make_safe;
+use crate::catalogue::safe_names::safe_names;
 use crate::policy::{AggregationPolicy, ConflictPolicy, NameStyle, PrefixFormat};
 
 /// The member of a definition with the name for people.
@@ -70,7 +70,7 @@ pub(super) fn merge_tools(
         })
         .collect();
     let resolved = resolve_names(&policy.conflicts, &claims, findings);
-    let names = advertised_names(policy, &resolved);
+    let names = advertised_names(policy, &resolved, |index| claims[index].visible);
     let mut tools = Vec::with_capacity(offered.len());
     let names = resolved.iter().zip(names);
     for ((part, tool, _), ((resolved, name), claim)) in offered.iter().zip(names.zip(&claims)) {
@@ -92,13 +92,20 @@ pub(super) fn merge_tools(
     tools
 }
 
-/// The names that clients see instead of the resolved ones.
-fn advertised_names(policy: &AggregationPolicy, resolved: &[Option<String>]) -> Vec<Option<String>> {
-    let mut names = resolved.to_vec();
-    if let NameStyle::Safe { chars_max } = policy.names {
-        make_safe(&mut names, chars_max);
+/// The names that clients see instead of the resolved ones, in the order of `resolved`.
+fn advertised_names(
+    policy: &AggregationPolicy,
+    resolved: &[Option<String>],
+    is_visible: impl Fn(usize) -> bool,
+) -> Vec<Option<String>> {
+    match policy.names {
+        NameStyle::Any => resolved.to_vec(),
+        NameStyle::Safe { chars_max } => {
+            let names = resolved.iter().enumerate();
+            let names: Vec<_> = names.map(|(index, name)| (name.as_deref(), is_visible(index))).collect();
+            safe_names(&names, chars_max)
+        }
     }
-    names
 }
 
 /// The tool as clients see it. `resolved` is its name before it was made safe.
@@ -125,7 +132,7 @@ fn advertise(
         },
     );
     Tool {
-        contested_name: policy.contested_name(&part.backend, &tool.name, &resolved.into()),
+        contested_name: policy.contested_name(&part.backend, &tool.name, &name),
         definition: with_title(&tool.definition, (resolved != name.as_str()).then_some(resolved)),
         name,
         target: RoutingTarget { backend: part.backend.clone(), name: tool.name.clone() },
@@ -195,7 +202,7 @@ pub(super) fn merge_prompts(
         drop_invalid_name(name, &part.backend, findings);
     }
     let resolved = names;
-    let names = advertised_names(policy, &resolved);
+    let names = advertised_names(policy, &resolved, |_| true);
     let mut claimed: BTreeMap<String, Vec<BackendId>> = BTreeMap::new();
     for ((part, _), name) in offered.iter().zip(&names) {
         if let Some(name) = name {
@@ -216,7 +223,7 @@ pub(super) fn merge_prompts(
                 findings.push(Finding::Unresolved { name, backends: backends.clone() });
             }
             _ => prompts.push(Prompt {
-                contested_name: policy.contested_prompt_name(&prompt.name, resolved),
+                contested_name: policy.contested_prompt_name(&prompt.name, resolved, &name),
                 definition: with_title(&prompt.definition, (*resolved != name).then_some(resolved)),
                 name: name.into(),
                 target: RoutingTarget { backend: part.backend.clone(), name: prompt.name.clone() },

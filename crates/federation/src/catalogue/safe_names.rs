@@ -9,27 +9,33 @@ use sha2::{Digest as _, Sha256};
 /// The number of hexadecimal digits that tell apart names which would become equal.
 const HASH_DIGITS: usize = 8;
 
-/// Replaces each name by a safe one of at most `chars_max` characters. A name that is safe already is kept. One that
-/// is too long, or that would be equal to another one, ends in a hash of the whole name.
-pub(crate) fn make_safe(names: &mut [Option<String>], chars_max: usize) {
-    let mut sources: HashMap<String, BTreeSet<&str>> = HashMap::new();
-    for name in names.iter().flatten() {
-        sources.entry(replace_characters(name)).or_default().insert(name);
+/// The safe form of each name, with at most `chars_max` characters, by the names and whether clients see them. A name
+/// that would equal another one ends in a hash of the whole name; a hidden name does not change a visible one.
+pub(crate) fn safe_names(names: &[(Option<&str>, bool)], chars_max: usize) -> Vec<Option<String>> {
+    // The names that lead to each form: those of visible items, and all.
+    let mut sources: HashMap<String, [BTreeSet<&str>; 2]> = HashMap::new();
+    for (name, visible) in names {
+        let Some(name) = name else { continue };
+        let [of_visible, all] = sources.entry(safe_form(name, chars_max)).or_default();
+        all.insert(name);
+        if *visible {
+            of_visible.insert(name);
+        }
     }
-    let safe: Vec<Option<String>> = names
-        .iter()
-        .map(|name| {
-            let name = name.as_deref()?;
-            let replaced = replace_characters(name);
-            let is_shared = replaced != name && sources.get(&replaced).is_some_and(|names| names.len() > 1);
-            Some(if is_shared || replaced.len() > chars_max {
-                shorten(&replaced, name, chars_max)
-            } else {
-                replaced
-            })
-        })
-        .collect();
-    names.clone_from_slice(&safe);
+    let safe = |(name, visible): &(Option<&str>, bool)| {
+        let name = (*name)?;
+        let form = safe_form(name, chars_max);
+        let rivals =
+            sources.get(&form).map_or(0, |[of_visible, all]| if *visible { of_visible } else { all }.len());
+        Some(if form != name && rivals > 1 { shorten(&form, name, chars_max) } else { form })
+    };
+    names.iter().map(safe).collect()
+}
+
+/// The safe form of a name that no other name equals.
+pub(crate) fn safe_form(name: &str, chars_max: usize) -> String {
+    let replaced = replace_characters(name);
+    if replaced.len() > chars_max { shorten(&replaced, name, chars_max) } else { replaced }
 }
 
 /// The name with `_` for every character that some client refuses.
@@ -55,9 +61,8 @@ mod tests {
     use super::*;
 
     fn safe(names: &[&str], chars_max: usize) -> Vec<String> {
-        let mut names: Vec<Option<String>> = names.iter().map(|name| Some((*name).to_owned())).collect();
-        make_safe(&mut names, chars_max);
-        names.into_iter().flatten().collect()
+        let names: Vec<_> = names.iter().map(|name| (Some(*name), true)).collect();
+        safe_names(&names, chars_max).into_iter().flatten().collect()
     }
 
     #[test]
@@ -74,6 +79,13 @@ mod tests {
         let mut other = safe(&["a_b", "a/b", "a.b"], 53);
         other.reverse();
         assert_eq!(one, other);
+    }
+
+    #[test]
+    fn a_hidden_name_does_not_change_a_visible_one() {
+        let names = safe_names(&[(Some("a.b"), true), (Some("a/b"), false)], 53);
+        assert_eq!(names[0].as_deref(), Some("a_b"));
+        assert!(names[1].as_ref().is_some_and(|name| name.starts_with("a_b_")), "{names:?}");
     }
 
     #[test]

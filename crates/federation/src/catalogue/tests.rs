@@ -82,6 +82,29 @@ fn contested_names(conflicts: ConflictPolicy) -> Vec<String> {
 }
 
 #[test]
+fn a_safe_name_is_contested_by_its_form_without_other_items() {
+    let policy =
+        AggregationPolicy { names: NameStyle::Safe { chars_max: 20 }, ..AggregationPolicy::default() };
+    let parts = [
+        listing("a", &["weather.get", "x.y", "x/y", "own.name"], &["p/q"]),
+        listing("b", &["weather.get"], &["p/q"]),
+    ];
+    let catalogue = Catalogue::build(&policy, &parts);
+    let contested = |backend: &str, tool: &str| {
+        let mut tools = catalogue.tools.iter();
+        let tool =
+            tools.find(|one| one.target.backend.as_str() == backend && one.target.name.as_str() == tool);
+        tool.unwrap().contested_name.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(contested("a", "weather.get").as_deref(), Some("weather_get"));
+    assert_eq!(contested("b", "weather.get").as_deref(), Some("weather_get"));
+    assert_eq!(contested("a", "x.y").as_deref(), Some("x_y"), "it has a hash because of `x/y`");
+    assert_eq!(contested("a", "own.name"), None);
+    let prompts = catalogue.prompts.iter().map(|prompt| prompt.contested_name.as_ref().unwrap().as_str());
+    assert_eq!(prompts.collect::<Vec<_>>(), ["p_q", "p_q"]);
+}
+
+#[test]
 fn a_name_is_contested_where_other_backends_decide_about_it() {
     let format = PrefixFormat::default();
     assert_eq!(
