@@ -15,3 +15,4 @@ pub(crate) mod outcome;
 pub(crate) mod param_headers;
 pub(crate) mod session_messages;
 pub(crate) mod slots;
+pub(crate) mod structured_tools;

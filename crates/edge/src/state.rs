@@ -27,6 +27,7 @@ use crate::request::list_pages::ListPages;
 use crate::request::memory_permit::AnswerMemory;
 use crate::request::param_headers::ParamHeaderRules;
 use crate::request::slots::{RequestSlot, RequestSlots, StreamSlot, StreamSlots};
+use crate::request::structured_tools::StructuredTools;
 use crate::sessions::SessionTable;
 use crate::v2026_07_28::pending_calls::PendingCalls;
 use crate::v2026_07_28::task_ids::TaskIds;
@@ -41,6 +42,8 @@ pub(crate) struct EdgeState {
     pub(crate) body_reader: BodyReader,
     pub(crate) list_pages: ListPages,
     pub(crate) param_headers: ParamHeaderRules,
+    /// Which tools promise structured results.
+    pub(crate) structured_tools: StructuredTools,
     pub(crate) sessions: SessionTable,
     pub(crate) pending_calls: PendingCalls,
     pub(crate) task_ids: TaskIds,
@@ -74,6 +77,7 @@ impl EdgeState {
             body_reader: BodyReader::new(limits.body_bytes_max, limits.body_timeout),
             list_pages: ListPages::default(),
             param_headers: ParamHeaderRules::default(),
+            structured_tools: StructuredTools::default(),
             sessions: SessionTable::new(&limits),
             pending_calls: PendingCalls::new(),
             task_ids: TaskIds::new(),

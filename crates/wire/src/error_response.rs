@@ -62,6 +62,14 @@ impl AnswerPolicy {
     pub const fn with_shape(shape: AnswerShape) -> Self {
         Self { shape, limit: LimitAnswer { shape, code: code::RATE_LIMITED } }
     }
+
+    /// True if an answer to a failed tool call depends on [`RequestKind::CallTool`]'s `may_be_structured`.
+    #[must_use]
+    pub fn may_be_structured(self) -> bool {
+        [self.shape, self.limit.shape]
+            .iter()
+            .any(|shape| matches!(shape, AnswerShape::Auto | AnswerShape::ToolError))
+    }
 }
 
 /// How a rate-limited request is answered.
@@ -139,10 +147,8 @@ fn rate_limited_answer(
     let forbidden = !version.has_sessions() && code::is_forbidden_in_2026_07_28(limit.code);
     let code = if forbidden { code::RATE_LIMITED } else { limit.code };
     let mut data = Members::new();
-    if let (Some(seconds), Some(exact)) = (refusal.retry_after_seconds(), refusal.retry_after()) {
-        data.insert("retryAfterSeconds", Json::integer(i64::try_from(seconds).unwrap_or(i64::MAX)));
-        let millis = exact.as_micros().div_ceil(1000);
-        data.insert("retryAfterMs", Json::integer(i64::try_from(millis).unwrap_or(i64::MAX)));
+    if let Some(wait) = refusal.retry_after() {
+        tool_refusal::insert_retry_after(&mut data, wait);
     }
     if let Some(resets) = &refusal.resets_at {
         data.insert("resetsAt", Json::string(resets));

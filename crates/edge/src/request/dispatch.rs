@@ -213,12 +213,14 @@ impl AnswerWriter<'_> {
     }
 
     /// True if the caller's list has the tool, without an `outputSchema`. A client may remember the schema of a
-    /// tool that is no longer listed.
+    /// tool that is no longer listed. False if no answer depends on it.
     async fn has_no_output_schema(&self, ctx: &CallContext, name: &ToolName) -> bool {
+        if !self.edge.policy.answers.may_be_structured() {
+            return false;
+        }
         let own = CallContext { origin: CallOrigin::Gateway, ..ctx.clone() };
         let Ok(tools) = self.edge.gateway.list_tools(&own).await else { return false };
-        let tool = tools.iter().find(|tool| tool.name == *name);
-        tool.is_some_and(|tool| tool.definition.get("outputSchema").is_none())
+        self.edge.structured_tools.has_no_output_schema(&tools, name)
     }
 
     fn write_empty(&self) -> Answer {

@@ -94,9 +94,9 @@ pub(super) fn tool_result(error: &Error, may_be_structured: bool) -> Option<Answ
     Some(Refusal { code, message: &text, data }.into_result(&text, may_be_structured))
 }
 
-/// Inserts the wait in whole seconds, rounded up, and in milliseconds.
-fn insert_retry_after(data: &mut Members, wait: Duration) {
+/// Inserts the wait in whole seconds, rounded up and never zero, and in milliseconds, rounded up.
+pub(super) fn insert_retry_after(data: &mut Members, wait: Duration) {
     let integer = |number: u128| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
-    data.insert("retryAfterSeconds", integer(wait.as_millis().div_ceil(1000).max(1)));
+    data.insert("retryAfterSeconds", integer(wait.as_nanos().div_ceil(1_000_000_000).max(1)));
     data.insert("retryAfterMs", integer(wait.as_micros().div_ceil(1000)));
 }
