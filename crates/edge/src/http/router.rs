@@ -198,7 +198,7 @@ fn is_metadata(parts: &Parts) -> bool {
 /// present a credential, so `Origin` is not checked. `Host` is checked.
 fn serve_metadata(router: &Router, parts: &Parts) -> Response<ResponseBody> {
     if let Err(refusal) = router.edge.guard.check_host(parts) {
-        return response::refusal_response(&refusal, None);
+        return refuse_host(router, parts, &refusal);
     }
     let mut response = if cors::is_preflight(parts) {
         cors::preflight(parts, "GET", &[])
