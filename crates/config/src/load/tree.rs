@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Options, Spanned};
 
 use crate::report::Problem;
@@ -111,12 +112,15 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
                 | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
                 | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. }
         );
+        let exceeds_depth =
+            matches!(error, serde_saphyr::Error::Budget { breach: BudgetBreach::Depth { .. }, .. });
         let too_deep = format!("it is nested deeper than {DEPTH_MAX} levels");
         let message = if repeats_anchors {
             "anchors are repeated too often"
-        } else if message.contains("Depth {") || message.starts_with("recursion limit") {
+        // The parser below the library has a limit of its own, which it reports as text.
+        } else if exceeds_depth || message.starts_with("recursion limit") {
             &too_deep
-        } else if message.starts_with("budget breached") {
+        } else if matches!(error, serde_saphyr::Error::Budget { .. }) {
             "it has too many values"
         } else if matches!(error, serde_saphyr::Error::MultipleDocuments { .. }) {
             "there is more than one document"
