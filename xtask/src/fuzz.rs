@@ -32,10 +32,11 @@ pub(crate) fn run(name: Option<&str>, seconds: u64) -> anyhow::Result<()> {
     let program = build(&folder)?;
     let mut names = Vec::new();
     for entry in fs::read_dir(&seeds)? {
-        let path = entry?.path();
-        names.extend(path.is_dir().then(|| path.file_name().map(|name| name.to_string_lossy().into_owned())));
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
     }
-    let mut names: Vec<String> = names.into_iter().flatten().collect();
     names.sort();
     if let Some(name) = name {
         ensure!(names.iter().any(|one| one == name), "no target `{name}`; there are {}", names.join(", "));
