@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 use serde_saphyr::budget::BudgetBreach;
-use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Options, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Error as Yaml, NonFiniteFloatPolicy, Options, Spanned};
 
 use crate::report::Problem;
 
@@ -106,27 +106,7 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
         let message = whole.lines().next().unwrap_or_default();
         let message = message.split(" at line ").next().unwrap_or(message).trim();
         let location = error.location();
-        let repeats_anchors = matches!(
-            error,
-            serde_saphyr::Error::AliasReplayLimitExceeded { .. }
-                | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
-                | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. }
-        );
-        let exceeds_depth =
-            matches!(error, serde_saphyr::Error::Budget { breach: BudgetBreach::Depth { .. }, .. });
-        let too_deep = format!("it is nested deeper than {DEPTH_MAX} levels");
-        let message = if repeats_anchors {
-            "anchors are repeated too often"
-        // The parser below the library has a limit of its own, which it reports as text.
-        } else if exceeds_depth || message.starts_with("recursion limit") {
-            &too_deep
-        } else if matches!(error, serde_saphyr::Error::Budget { .. }) {
-            "it has too many values"
-        } else if matches!(error, serde_saphyr::Error::MultipleDocuments { .. }) {
-            "there is more than one document"
-        } else {
-            message
-        };
+        let message = own_message(error).unwrap_or_else(|| message.to_owned());
         let column =
             location.map_or_else(String::new, |location| format!(" at column {}", location.column()));
         let line = location.map(|location| location.line());
@@ -141,6 +121,33 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
             }
         }
     })
+}
+
+/// The message for a limit of this module; the library's messages name its internal counters.
+fn own_message(error: &Yaml) -> Option<String> {
+    if let Yaml::AliasError { error, .. } = error {
+        return own_message(error);
+    }
+    let repeats_anchors = matches!(
+        error,
+        Yaml::AliasReplayLimitExceeded { .. }
+            | Yaml::AliasExpansionLimitExceeded { .. }
+            | Yaml::AliasReplayStackDepthExceeded { .. }
+    );
+    let is_too_deep = matches!(error, Yaml::Budget { breach: BudgetBreach::Depth { .. }, .. })
+        // The parser below the library has a limit of its own, which it reports as text.
+        || error.to_string().starts_with("recursion limit");
+    if repeats_anchors {
+        Some("anchors are repeated too often".to_owned())
+    } else if is_too_deep {
+        Some(format!("it is nested deeper than {DEPTH_MAX} levels"))
+    } else if matches!(error, Yaml::Budget { .. }) {
+        Some("it has too many values".to_owned())
+    } else if matches!(error, Yaml::MultipleDocuments { .. }) {
+        Some("there is more than one document".to_owned())
+    } else {
+        None
+    }
 }
 
 /// True if the line has a reference whose braces YAML may have read as a map.

@@ -19,6 +19,10 @@ d: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]
 e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]
 ",
     ),
+    (
+        "lists in lists",
+        "name: a\nbackends: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n",
+    ),
     ("a reference without quotes inside braces", "name: a\nbackends: [{name: b, url: ${URL}}]\n"),
     (
         "mistyped keys, and others that nobody knows",
