@@ -189,6 +189,7 @@ impl Backend for RemoteBackend {
             transport: self.main.transport_name(),
             protocol,
             last_error: record.last_error.map(FailureClass::as_str),
+            connect_failure: record.connect_failure.clone(),
             reconnect_count: record.connect_count.saturating_sub(1),
             auth_type: self.main.policy.auth_type(),
             isolation: self.caller_connections.as_ref().map_or("shared", |callers| callers.isolation()),

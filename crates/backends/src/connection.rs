@@ -136,8 +136,8 @@ impl Connection {
             Failure::StaleConnection(class, _) => {
                 self.link.close_signal().close(CloseReason::SessionLost(*class))
             }
-            Failure::NotSent(FailureClass::Connect, _) => {
-                self.link.close_signal().close(CloseReason::Failed(FailureClass::Connect))
+            Failure::NotSent(class @ FailureClass::Connect(_), _) => {
+                self.link.close_signal().close(CloseReason::Failed(*class))
             }
             Failure::NotSent(..)
             | Failure::Indeterminate(..)

@@ -6,17 +6,20 @@ use std::fmt;
 use std::time::Duration;
 
 use vmcp_domain::{BackendId, Cause, Error, RelayedError};
+use vmcp_http_client::ConnectFault;
 use vmcp_wire::jsonrpc::RpcError;
 
 /// The class of a failure, as `/status` shows it: a label with few distinct values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureClass {
     /// No connection could be established.
-    Connect,
+    Connect(ConnectFault),
     /// No answer within the time-out.
     Timeout,
     /// The response is not valid MCP.
     Protocol,
+    /// The response is a page of HTML or XML.
+    WebPage,
     /// The backend refused the credentials, or there are none for this caller.
     Auth,
     /// No credential could be obtained: the token endpoint does not answer, or does not match the settings.
@@ -40,9 +43,9 @@ pub(crate) enum FailureClass {
 impl FailureClass {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Connect => "connect",
+            Self::Connect(_) => "connect",
             Self::Timeout => "timeout",
-            Self::Protocol => "protocol",
+            Self::Protocol | Self::WebPage => "protocol",
             Self::Auth => "auth",
             Self::Credential => "credential",
             Self::Status => "status",
@@ -92,14 +95,14 @@ impl Failure {
     /// for lack of a scope or because it came too soon. Or its answer is late, malformed, too large or an
     /// HTTP error.
     pub(crate) fn is_connection_usable(&self) -> bool {
-        use FailureClass::{Auth, Protocol, Status, Timeout, TooLarge};
+        use FailureClass::{Auth, Protocol, Status, Timeout, TooLarge, WebPage};
         matches!(
             self,
             Self::Refused(_)
                 | Self::Busy(..)
                 | Self::Paused(_)
                 | Self::NotSent(Auth | Status, _)
-                | Self::Indeterminate(Protocol | Status | Timeout | TooLarge, _)
+                | Self::Indeterminate(Protocol | WebPage | Status | Timeout | TooLarge, _)
         )
     }
 

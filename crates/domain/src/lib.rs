@@ -17,8 +17,9 @@ pub use crate::catalogue::availability::{Availability, AvailabilityCheck};
 pub use crate::catalogue::derived_cache::DerivedCache;
 pub use catalogue::address::{ResourceUri, UriTemplate};
 pub use catalogue::backend::{
-    Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, ListFailure,
-    MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, StartupProgress,
+    Backend, BackendEvent, BackendListener, BackendState, BackendStatus, ConnectFailure, Inventory,
+    ListFailure, MalformedItem, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool,
+    StartupProgress,
 };
 pub use catalogue::item::{
     HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, RoutingTarget, TemplateList,

@@ -64,10 +64,10 @@ pub(crate) fn report_missing_backends(gateway: &RunningGateway) -> bool {
     let mut missing = false;
     for report in gateway.federation.reports().iter().filter(|report| !report.is_listed) {
         missing = true;
-        let class = report.status.last_error.unwrap_or("no answer");
+        let (id, transport) = (&report.id, report.status.transport);
         terminal::print_error(format_args!(
-            "vmcp: backend `{}` ({}) is not listed: {class}; run with --debug to see why",
-            report.id, report.status.transport
+            "vmcp: backend `{id}` ({transport}) is not listed: {}",
+            report.failure_text()
         ));
     }
     for finding in gateway.federation.findings() {

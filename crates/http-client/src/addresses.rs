@@ -113,6 +113,11 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// A host name that could not be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct LookupError(io::Error);
+
 /// A DNS lookup.
 type DnsLookup =
     Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> + Send + Sync>;
@@ -141,7 +146,8 @@ impl GuardedResolver {
     /// Resolves `name`. One disallowed address rejects the whole name, because such a name looks like an
     /// attack.
     async fn resolve(self, name: String) -> io::Result<Vec<SocketAddr>> {
-        let mut found = (self.lookup)(name.clone()).await?;
+        let found = (self.lookup)(name.clone()).await;
+        let mut found = found.map_err(|error| io::Error::new(error.kind(), LookupError(error)))?;
         if found.iter().any(|address| !self.address_policy.is_allowed(address.ip())) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, AddressError::Private(name)));
         }

@@ -140,14 +140,18 @@ impl HttpClient {
         }
         request.headers_mut().entry(header::USER_AGENT).or_insert(USER_AGENT);
         self.pool.request(request.map(Full::new)).await.map_err(|error| {
-            let text = error_chain(&error);
-            if error.is_connect() { RequestError::Connect(text) } else { RequestError::Broken(text) }
+            if error.is_connect() {
+                RequestError::from_connect_error(&error)
+            } else {
+                RequestError::Broken(error_chain(&error))
+            }
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::error::ConnectFault;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -201,7 +205,11 @@ mod tests {
         assert!(head.contains(&format!("user-agent: {}", USER_AGENT.to_str().unwrap())), "{head}");
         // The listener is closed.
         let error = client.send(request(&uri)).await.unwrap_err();
-        assert!(matches!(error, RequestError::Connect(_)) && error.was_not_sent(), "{error}");
+        assert_eq!(
+            (error.connect_fault(), error.was_not_sent()),
+            (Some(ConnectFault::Refused), true),
+            "{error}"
+        );
     }
 
     #[tokio::test]

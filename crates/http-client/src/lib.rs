@@ -17,6 +17,6 @@ pub use body::read_body;
 pub use client::{
     ClientSettings, HttpClient, IDLE_TIMEOUT, IDLE_TIMEOUT_TLS, RuntimeExecutor, TcpConnector, USER_AGENT,
 };
-pub use error::{RequestError, error_chain};
+pub use error::{ConnectFault, RequestError, error_chain};
 pub use headers::{is_forwardable_header, is_owned_header};
 pub use tls::{TlsError, Trust, check_ca_bundle};

@@ -83,7 +83,7 @@ impl Http1Client {
         }
         let mut connector = self.connector.clone();
         let connected = connector.call(uri.clone()).await;
-        let stream = connected.map_err(|error| RequestError::Connect(error_chain(&error)))?;
+        let stream = connected.map_err(|error| RequestError::from_connect_error(&error))?;
         let mut connection = Http1Connection::new(stream.into_inner());
         match write_request(&mut connection, request).await {
             Ok(sent) => self.read_response(connection, sent).await,

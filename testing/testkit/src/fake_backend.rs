@@ -239,6 +239,7 @@ impl Backend for FakeBackend {
             state: *self.state.lock().unwrap(),
             transport: "fake",
             protocol: Some(ProtocolVersion::V2026_07_28),
+            connect_failure: None,
             last_error: None,
             reconnect_count: 0,
             auth_type: "unauthenticated",

@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::runtime::Handle;
 use vmcp_credentials::CredentialHeaders;
 use vmcp_http_client::{
-    AddressPolicy, ClientSettings, IDLE_TIMEOUT, IDLE_TIMEOUT_TLS, RequestError, RuntimeExecutor, Trust,
-    is_forwardable_header,
+    AddressPolicy, ClientSettings, ConnectFault, IDLE_TIMEOUT, IDLE_TIMEOUT_TLS, RequestError,
+    RuntimeExecutor, Trust, is_forwardable_header,
 };
 use vmcp_http1::{Http1Client, Http1Request};
 
@@ -170,7 +170,8 @@ async fn send_http1(
 
 fn request_failure(error: RequestError) -> Failure {
     if error.was_not_sent() {
-        Failure::not_sent(FailureClass::Connect, error)
+        let fault = error.connect_fault().unwrap_or(ConnectFault::Other);
+        Failure::not_sent(FailureClass::Connect(fault), error)
     } else {
         Failure::indeterminate(FailureClass::Exited, error)
     }

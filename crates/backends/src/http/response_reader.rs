@@ -126,7 +126,7 @@ pub(crate) async fn detect_content(
         Some(b'<') => {
             let cause =
                 format!("the answer is a page of HTML or XML ({})", describe_content_type(&head.headers));
-            return Err(Failure::indeterminate(FailureClass::Protocol, cause));
+            return Err(Failure::indeterminate(FailureClass::WebPage, cause));
         }
         Some(b'{' | b'[') => ContentKind::Message,
         Some(_)

@@ -13,6 +13,7 @@ use crate::connection::link::Link;
 use crate::connection::pending_requests::PendingRequests;
 use crate::failure::{Failure, FailureClass};
 use crate::http::client::HttpClient;
+use crate::lifecycle::connect_failure::FailedAttempt;
 use crate::lifecycle::probe;
 use crate::lifecycle::subscription_streams::{run_get_stream, run_listen_stream};
 use crate::lifecycle::supervised::SupervisedConnection;
@@ -58,23 +59,17 @@ impl Connector {
 
     /// Opens one connection within the connect time-out of the policy. Output of the backend extends that
     /// time-out.
-    pub(crate) async fn connect(&mut self) -> Result<Arc<Connection>, Failure> {
+    pub(crate) async fn connect(&mut self) -> Result<Arc<Connection>, FailedAttempt> {
         let Timeouts { connect, start, .. } = self.supervised.policy.timeouts;
         let startup_activity = Arc::clone(&self.supervised.startup_activity);
         let _starting = startup_activity.start();
-        tokio::select! {
+        let connected = tokio::select! {
             connected = self.connect_by_transport() => connected,
             () = startup_activity.wait_for_timeout(connect, start) => {
-                let (connect, start) = (connect.as_secs(), start.as_secs());
-                Err(Failure::not_sent(
-                    FailureClass::Timeout,
-                    format_args!(
-                        "it was not ready {connect} s after its last sign of life, or {start} s after its start; \
-                         `startTimeout` allows more"
-                    ),
-                ))
+                Err(Failure::not_sent(FailureClass::Timeout, startup_activity.timeout_text(connect, start)))
             }
-        }
+        };
+        connected.map_err(|failure| FailedAttempt { last_line: startup_activity.last_line(), failure })
     }
 
     async fn connect_by_transport(&mut self) -> Result<Arc<Connection>, Failure> {
@@ -101,17 +96,17 @@ impl Connector {
             Err(Failure::Indeterminate(FailureClass::Exited, _) | Failure::NotSent(FailureClass::Exited, _))
         );
         if !has_exited {
+            // A server that refuses the handshake may only speak a version without one.
+            self.skip_probe &= !matches!(started, Err(Failure::Refused(_)));
             return started;
         }
         if self.skip_probe {
-            self.skip_probe = false;
             return started;
         }
         tracing::debug!(backend = %self.supervised.policy.id, "the process ended when probed; starting it without");
+        // A process that ends without a probe too is not probed again, so each attempt starts it only once.
         self.skip_probe = true;
-        let started = self.start_stdio(policy).await;
-        self.skip_probe = started.is_ok();
-        started
+        self.start_stdio(policy).await
     }
 
     async fn start_stdio(&self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
@@ -125,11 +120,15 @@ impl Connector {
         );
         let attempt_guard = AttemptGuard(Some(Arc::clone(&context.close_signal)));
         let link = child::start(policy, &supervised.processes, &context).await?;
-        let initialize_info = if self.skip_probe {
-            probe::duplex::handshake(&link, &supervised.client_info).await?
+        let negotiated = if self.skip_probe {
+            probe::duplex::handshake(&link, &supervised.client_info).await
         } else {
             probe::duplex::negotiate(&link, &supervised.client_info, &context.first_output, timeouts.connect)
-                .await?
+                .await
+        };
+        let initialize_info = match negotiated {
+            Ok(initialize_info) => initialize_info,
+            Err(failure) => return Err(child::explain_exit(failure, &context).await),
         };
         attempt_guard.complete();
         Ok(self.duplex_connection(link, initialize_info))
@@ -155,10 +154,6 @@ impl Connector {
             connected => return connected,
         };
         if !policy.may_be_sse {
-            if let Failure::Indeterminate(class, cause) = &failure {
-                let hint = format!("{cause}; if the server uses HTTP+SSE, write `transport: sse`");
-                return Err(Failure::Indeterminate(*class, hint));
-            }
             return Err(failure);
         }
         match timeout(SSE_TIMEOUT, self.connect_sse(policy)).await {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vmcp_domain::{BackendEvent, BackendId, CallerScope, Error, StartupProgress};
+use vmcp_domain::{BackendEvent, BackendId, CallerScope, ConnectFailure, Error, StartupProgress};
 
 use crate::ClientInfo;
 use crate::connection::Connection;
@@ -23,6 +23,7 @@ use crate::http::client::HttpClient;
 use crate::http::request_credentials::{AuthenticatedCaller, Credentials, RequestCredentials};
 use crate::http::retry_after::RetryAfter;
 use crate::lifecycle::process_slots::ProcessSlots;
+use crate::lifecycle::repeated_failures::is_logged;
 use crate::lifecycle::resubscribe::resubscribe_all;
 use crate::policy::{BackendPolicy, ProcessPolicy};
 use crate::transport::startup_activity::StartupActivity;
@@ -48,6 +49,8 @@ pub(crate) enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct StatusRecord {
     pub(crate) last_error: Option<FailureClass>,
+    /// Why the last attempt to connect failed. `None` while connected.
+    pub(crate) connect_failure: Option<ConnectFailure>,
     pub(crate) connect_count: u64,
 }
 
@@ -243,13 +246,19 @@ impl SupervisedConnection {
         failure.into_error(&self.policy.id)
     }
 
-    pub(super) fn record_connected(&self, connection: &Arc<Connection>) {
-        self.record.lock().connect_count += 1;
+    /// Publishes a new connection. `failed_attempts` is the number of attempts that failed before it.
+    pub(super) fn record_connected(&self, connection: &Arc<Connection>, failed_attempts: u64) {
+        {
+            let mut record = self.record.lock();
+            record.connect_count += 1;
+            record.connect_failure = None;
+        }
         let (transport, protocol) = (self.transport_name(), connection.dialect.version);
         if self.is_personal() {
             tracing::debug!(backend = %self.policy.id, transport, %protocol, "a caller's own connection is made");
         } else {
-            tracing::info!(backend = %self.policy.id, transport, %protocol, "backend connected");
+            let failed_attempts = (failed_attempts > 0).then_some(failed_attempts);
+            tracing::info!(backend = %self.policy.id, transport, %protocol, failed_attempts, "backend connected");
         }
         self.phase.send_replace(Phase::Ready(Arc::clone(connection)));
         let subscriptions = Arc::clone(&self.subscriptions.borrow());
@@ -279,11 +288,12 @@ impl SupervisedConnection {
         }
     }
 
-    pub(super) fn record_failed(&self, failure: &Failure, attempt: u64) {
+    /// Records a failed attempt. `count` is the number of equal failures in a row, this one included.
+    pub(super) fn record_failed(&self, failure: &Failure, explained: ConnectFailure, count: u64) {
         let class = failure.class();
-        if self.is_personal() && class == FailureClass::Credential && attempt == 1 {
+        if self.is_personal() && class == FailureClass::Credential && count == 1 {
             tracing::warn!(backend = %self.policy.id, cause = %failure, "there is no credential for a caller");
-        } else if self.is_personal() && self.request_credentials.is_none() && attempt == 1 {
+        } else if self.is_personal() && self.request_credentials.is_none() && count == 1 {
             tracing::warn!(
                 backend = %self.policy.id, class = class.as_str(), cause = %failure,
                 "a caller's own connection cannot be made"
@@ -294,14 +304,18 @@ impl SupervisedConnection {
             );
         } else if self.is_gateway_probe() && class == FailureClass::Auth {
             tracing::debug!(backend = %self.policy.id, "the backend answers to callers only");
-        } else if attempt <= 3 || attempt.is_power_of_two() {
-            // The first failures are logged, then only those at powers of two.
+        } else if is_logged(count) {
+            let failures = (count > 1).then_some(count);
             tracing::warn!(
-                backend = %self.policy.id, class = class.as_str(), attempt, cause = %failure,
+                backend = %self.policy.id, class = class.as_str(), failures, cause = %explained,
                 "backend cannot be connected"
             );
         }
-        self.record.lock().last_error = Some(class);
+        {
+            let mut record = self.record.lock();
+            record.last_error = Some(class);
+            record.connect_failure = Some(explained);
+        }
         let was_reconnecting =
             matches!(&*self.phase.borrow(), Phase::Connecting) && self.record.lock().connect_count > 0;
         self.phase.send_replace(Phase::Unavailable(class));

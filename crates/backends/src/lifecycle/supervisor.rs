@@ -11,7 +11,9 @@ use vmcp_timing::Backoff;
 use crate::connection::Connection;
 use crate::connection::close_signal::CloseReason;
 use crate::lifecycle::connector::Connector;
+use crate::lifecycle::repeated_failures::{PROCESS_PAUSE, RepeatedFailures};
 use crate::lifecycle::supervised::{Phase, SupervisedConnection};
+use crate::policy::Transport;
 
 /// The first and the longest delay between attempts to connect.
 const CONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -24,7 +26,7 @@ const SESSION_STABLE_AFTER: Duration = Duration::from_secs(1);
 pub(crate) async fn run(supervised: Arc<SupervisedConnection>) {
     let mut connector = Connector::new(Arc::clone(&supervised));
     let mut backoff = Backoff::new(CONNECT_DELAYS.0, CONNECT_DELAYS.1);
-    let mut attempt = 0;
+    let mut failures = RepeatedFailures::default();
     loop {
         let connected = tokio::select! {
             connected = connector.connect() => connected,
@@ -32,9 +34,8 @@ pub(crate) async fn run(supervised: Arc<SupervisedConnection>) {
         };
         match connected {
             Ok(connection) => {
-                attempt = 0;
                 let connected_at = Instant::now();
-                supervised.record_connected(&connection);
+                supervised.record_connected(&connection, failures.clear());
                 let reason = tokio::select! {
                     reason = connection.link.close_signal().closed() => reason,
                     () = supervised.stop.cancelled() => {
@@ -52,13 +53,17 @@ pub(crate) async fn run(supervised: Arc<SupervisedConnection>) {
                     continue;
                 }
             }
-            Err(failure) => {
-                attempt += 1;
-                supervised.record_failed(&failure, attempt);
+            Err(attempt) => {
+                let explained = attempt.explain(&supervised.policy);
+                let count = failures.record(attempt.failure.class(), &explained.cause);
+                supervised.record_failed(&attempt.failure, explained, count);
             }
         }
+        let is_process = matches!(supervised.policy.transport, Transport::Stdio(_));
+        let delay = backoff.next_delay();
+        let delay = if is_process && failures.is_process_paused() { PROCESS_PAUSE } else { delay };
         tokio::select! {
-            () = wait_for_retry(&supervised, backoff.next_delay()) => {}
+            () = wait_for_retry(&supervised, delay) => {}
             () = supervised.stop.cancelled() => break,
         }
     }

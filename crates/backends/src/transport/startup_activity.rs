@@ -53,6 +53,24 @@ impl StartupActivity {
         }
     }
 
+    /// Says which of the two time-outs of [`Self::wait_for_timeout`] has passed.
+    pub(crate) fn timeout_text(&self, silent: Duration, total_max: Duration) -> String {
+        let start = self.0.lock();
+        let (silent, total) = (silent.as_secs(), total_max.as_secs());
+        match start.as_ref().filter(|start| start.last_activity > start.started_at) {
+            Some(start) if start.started_at.elapsed() >= total_max => {
+                format!("it was not ready {total} s after its start")
+            }
+            Some(_) => format!("it was not ready {silent} s after its last output"),
+            None => format!("no answer within {silent} s"),
+        }
+    }
+
+    /// The last line of the start in progress.
+    pub(crate) fn last_line(&self) -> Option<String> {
+        self.0.lock().as_ref().and_then(|start| start.last_line.clone())
+    }
+
     /// Waits until there was no output for `silent`, or the start has taken `total_max`.
     pub(crate) async fn wait_for_timeout(&self, silent: Duration, total_max: Duration) {
         loop {

@@ -1,7 +1,7 @@
 //! MCP over a pair of byte streams, one message per line, with limits on what is written and read. `child`
 //! manages the process behind the streams.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,10 @@ pub(crate) struct StdioContext {
     pub(crate) first_output: CancellationToken,
     /// Output while the backend is being started.
     pub(crate) startup_activity: Arc<StartupActivity>,
+    /// The exit status of the process, once it has ended without a signal of the gateway.
+    pub(crate) exit_status: Arc<OnceLock<String>>,
+    /// Cancelled when the end of standard error has been read.
+    pub(crate) stderr_ended: CancellationToken,
     /// Cancelled when everything of the connection has ended.
     pub(crate) closed: CancellationToken,
     /// Tracks the tasks.
@@ -73,6 +77,8 @@ impl StdioContext {
             closing: CancellationToken::new(),
             first_output: CancellationToken::new(),
             startup_activity: Arc::clone(startup_activity),
+            exit_status: Arc::default(),
+            stderr_ended: CancellationToken::new(),
             closed: CancellationToken::new(),
             tasks: tasks.clone(),
             write_timeout,

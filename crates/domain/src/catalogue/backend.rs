@@ -1,6 +1,7 @@
 //! The [`Backend`] trait, which transports implement for federation, and what a backend offers and reports. A
 //! backend is one MCP server behind the gateway, connected or not.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +129,28 @@ impl BackendState {
     }
 }
 
+/// Why a backend could not be connected, for its operator. The texts may quote the backend and name its
+/// address, so clients never see them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectFailure {
+    /// What happened, as a clause without a full stop.
+    pub cause: String,
+    /// The last line that the backend's process wrote before it failed: shortened, without control characters.
+    pub last_line: Option<String>,
+    /// What the operator can do about it. `None` if the cause says all that is known.
+    pub remedy: Option<String>,
+}
+
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)?;
+        if let Some(line) = &self.last_line {
+            write!(f, ", after the line `{line}`")?;
+        }
+        self.remedy.iter().try_for_each(|remedy| write!(f, "; {remedy}"))
+    }
+}
+
 /// What an operator may see of a backend's connection.
 #[derive(Clone, Debug)]
 pub struct BackendStatus {
@@ -139,6 +162,9 @@ pub struct BackendStatus {
     pub protocol: Option<ProtocolVersion>,
     /// The class of the last failure (`connect`, `timeout`, `protocol`, `exited`, …), never its text.
     pub last_error: Option<&'static str>,
+    /// Why the last attempt to connect failed. `None` while the backend is connected, and before the first
+    /// failure.
+    pub connect_failure: Option<ConnectFailure>,
     /// How often the connection has been re-established.
     pub reconnect_count: u64,
     /// How requests are authenticated at the backend: `unauthenticated`, `header_injection`, or the name of a

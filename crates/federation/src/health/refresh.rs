@@ -131,8 +131,16 @@ async fn refresh_backend(
         Err(_) if backend.status().state == BackendState::Stopped => false,
         Err(error) => {
             let cause = error.cause().map_or("", |cause| cause.for_log());
-            tracing::warn!(backend = %backend.id(), error = %error, cause, "backend not listed");
-            member.record_check(Some(CheckFailure::from_error(&error, cause)));
+            let failure = CheckFailure::from_error(&error, cause);
+            // A failure to connect is logged by the transport, and each failure once.
+            let is_logged = backend.status().connect_failure.is_some()
+                || member.checks.lock().failure.as_ref() == Some(&failure);
+            if is_logged {
+                tracing::debug!(backend = %backend.id(), error = %error, cause, "backend not listed");
+            } else {
+                tracing::warn!(backend = %backend.id(), error = %error, cause, "backend not listed");
+            }
+            member.record_check(Some(failure));
             false
         }
     }

@@ -85,6 +85,27 @@ impl BackendReport {
         }
     }
 
+    /// Why the backend is not listed, in one sentence for its operator. It may quote the backend and name its
+    /// address.
+    #[must_use]
+    pub fn failure_text(&self) -> String {
+        if let Some(failure) = &self.status.connect_failure {
+            return failure.to_string();
+        }
+        match (&self.checks.failure, &self.status.startup) {
+            (Some(failure), _) => format!("{}: {}", failure.class, failure.cause),
+            (None, Some(starting)) => {
+                let line = starting.last_line.iter().map(|line| format!(", its last line is `{line}`"));
+                format!(
+                    "it has been starting for {} s{}",
+                    starting.elapsed.as_secs(),
+                    line.collect::<String>()
+                )
+            }
+            (None, None) => "it has not answered yet".to_owned(),
+        }
+    }
+
     /// The class of the current failure of the health check or else of the first failing list. Without
     /// either, the class of the connection's last failure.
     #[must_use]

@@ -77,6 +77,7 @@ mod tests {
                 transport: "stdio",
                 protocol: None,
                 last_error: None,
+                connect_failure: None,
                 reconnect_count: 0,
                 auth_type: "unauthenticated",
                 isolation: "shared",

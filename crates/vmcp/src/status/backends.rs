@@ -12,8 +12,8 @@ use vmcp_timing::CircuitState;
 /// Go's zero time, which ToolHive writes for an unknown time.
 const UNKNOWN_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// One row of `/status`. `shows_output` adds the last line that a starting server wrote; only readers on this
-/// machine see it.
+/// One row of `/status`. `shows_output` adds texts that may quote the server or name its address; only readers on
+/// this machine see them.
 pub(super) fn status_row(report: &BackendReport, shows_output: bool) -> Value {
     let status = &report.status;
     json!({
@@ -31,6 +31,7 @@ pub(super) fn status_row(report: &BackendReport, shows_output: bool) -> Value {
         "isolation": status.isolation,
         "caller_connections": status.caller_connections,
         "last_error": report.last_error(),
+        "failure": status.connect_failure.as_ref().filter(|_| shows_output).map(ToString::to_string),
         "failing_lists": report.list_failures.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
         "circuit": report.circuit.map(|circuit| circuit_state(circuit.state)),
         "starting": status.startup.as_ref().map(|starting| describe_start(starting, shows_output)),

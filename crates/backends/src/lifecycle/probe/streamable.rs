@@ -66,7 +66,9 @@ pub(crate) fn may_be_sse(failure: &Failure) -> bool {
         Failure::Indeterminate(FailureClass::Status, cause) => {
             ["400", "404", "405", "406", "415"].iter().any(|status| cause.starts_with(status))
         }
-        Failure::Refused(_) | Failure::Indeterminate(FailureClass::Protocol, _) => true,
+        Failure::Refused(_) | Failure::Indeterminate(FailureClass::Protocol | FailureClass::WebPage, _) => {
+            true
+        }
         Failure::StaleConnection(..)
         | Failure::NotSent(..)
         | Failure::Indeterminate(..)

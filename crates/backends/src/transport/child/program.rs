@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 /// The search path if the child has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// What is said of a program that cannot be started, after its name.
+pub(crate) const NOT_IN_PATH: &str = "the program is not found in PATH";
+pub(crate) const NO_FILE: &str = "the file does not exist";
+pub(crate) const NOT_EXECUTABLE: &str = "it may not be run";
+
 /// The file of `command` for a process that runs in `folder` with the search path `path`.
 ///
 /// # Errors
@@ -53,13 +58,13 @@ fn check_executable(file: &Path) -> Result<(), io::ErrorKind> {
 
 fn lookup_error(kind: io::ErrorKind, command: &str) -> io::Error {
     let why = if kind == io::ErrorKind::PermissionDenied {
-        "it may not be run"
+        NOT_EXECUTABLE
     } else if kind != io::ErrorKind::NotFound {
         return io::Error::new(kind, format!("`{command}`: {kind}"));
     } else if command.contains('/') {
-        "the file does not exist"
+        NO_FILE
     } else {
-        "the program is not found in PATH"
+        NOT_IN_PATH
     };
     io::Error::new(kind, format!("`{command}`: {why}"))
 }

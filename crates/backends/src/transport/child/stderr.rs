@@ -50,6 +50,7 @@ pub(super) async fn log_lines(stderr: ChildStderr, backend: BackendId, context: 
         }
     }
     limiter.report_dropped(&backend);
+    context.stderr_ended.cancel();
 }
 
 /// Token buckets of log lines and bytes.
