@@ -27,6 +27,7 @@ use crate::lifecycle::per_caller::{CallerConnections, ConnectionRef, Grouping};
 use crate::lifecycle::readiness::wait_until_ready;
 use crate::lifecycle::supervised::{Phase, SupervisedConnection, deny_caller};
 use crate::policy::Isolation;
+use crate::saved_lists::SavedListsFile;
 
 /// Maximum number of resource subscriptions of one connection.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -39,18 +40,27 @@ pub(crate) struct RemoteBackend {
     /// Connections of single callers; `None` if all callers share `main`. If it is set, `main` serves the
     /// requests that `CallerConnections` assigns to no single caller.
     caller_connections: Option<Arc<CallerConnections>>,
+    /// The lists as they were last read, for the next process.
+    saved_lists: Option<SavedListsFile>,
 }
 
 impl RemoteBackend {
     /// Must run on a tokio runtime, because `CallerConnections::start` spawns tasks.
-    pub(crate) fn new(supervised: Arc<SupervisedConnection>, credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(
+        supervised: Arc<SupervisedConnection>,
+        credentials: Option<Credentials>,
+        saved_lists: Option<SavedListsFile>,
+    ) -> Self {
         let grouping = match (credentials, supervised.policy.isolation) {
             (Some(credentials), _) => Some(Grouping::Credentials(credentials)),
             (None, Isolation::Shared) => None,
             (None, isolation) => Some(Grouping::Isolation(isolation)),
         };
         let callers = grouping.map(|grouping| CallerConnections::start(&supervised, grouping));
-        Self { main: supervised, caller_connections: callers }
+        // Lists that depend on the caller are never saved.
+        let saved_lists =
+            saved_lists.filter(|_| !callers.as_ref().is_some_and(|callers| callers.is_personal()));
+        Self { main: supervised, caller_connections: callers, saved_lists }
     }
 
     /// The connection that serves a request of this caller; it is opened if needed.
@@ -84,6 +94,17 @@ impl RemoteBackend {
     ) -> Result<Reply, Error> {
         let connection = self.acquire_connection(ctx).await?;
         execute(&connection, ctx, request, continuation).await
+    }
+
+    /// Saves lists of the gateway's own connection in the background, if they were read completely.
+    fn save_lists(&self, connection: &SupervisedConnection, inventory: &Inventory) {
+        let Some(file) = &self.saved_lists else { return };
+        let Phase::Ready(connected) = &*connection.phase.borrow() else { return };
+        if connection.is_personal() || !inventory.list_failures.is_empty() {
+            return;
+        }
+        let (file, inventory, version) = (file.clone(), inventory.clone(), connected.dialect.version);
+        self.main.tasks.spawn_blocking(move || file.save(&inventory, version));
     }
 
     async fn update_subscription(
@@ -245,8 +266,14 @@ impl Backend for RemoteBackend {
             let wait = self.call_timeout() * INVENTORY_TIMEOUT_FACTOR;
             let fetched =
                 timeout(wait, connection.fetch_inventory()).await.map_err(|_| self.timeout_error(wait))?;
-            fetched.map_err(|failure| connection.to_error(failure))
+            let inventory = fetched.map_err(|failure| connection.to_error(failure))?;
+            self.save_lists(&connection, &inventory);
+            Ok(inventory)
         })
+    }
+
+    fn saved_inventory(&self) -> Option<Inventory> {
+        self.saved_lists.as_ref()?.load()
     }
 
     fn call_tool<'a>(

@@ -14,10 +14,12 @@ mod large_buffer;
 mod launch;
 mod lifecycle;
 pub mod policy;
+mod saved_lists;
 mod time_budget;
 mod transport;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use crate::http::request_credentials::Credentials;
 use crate::lifecycle::process_slots::ProcessSlots;
 use crate::lifecycle::supervised::SupervisedConnection;
 use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
+use crate::saved_lists::SavedLists;
 
 pub use crate::launch::{Environment, Launcher, exec_child_if_requested};
 pub use crate::transport::child::adopt_orphans;
@@ -62,6 +65,15 @@ fn credential_sources(policies: &[BackendPolicy]) -> Result<Vec<Option<Credentia
     Ok(policies.iter().map(source).collect())
 }
 
+/// Opens the folder with the saved lists. Without it the gateway works, and its next start waits for backends.
+fn open_saved_lists(folder: &Path) -> Option<SavedLists> {
+    let warn = |error: &std::io::Error| {
+        let folder = folder.display();
+        tracing::warn!(%folder, %error, "the lists of backends cannot be saved, so the next start waits for them; set `stateFolder`");
+    };
+    SavedLists::open(folder).inspect_err(warn).ok()
+}
+
 /// All backends of a gateway. A supervisor keeps each of them connected until [`Backends::shutdown`].
 pub struct Backends {
     backends: Vec<(Arc<SupervisedConnection>, Arc<dyn Backend>)>,
@@ -78,7 +90,8 @@ impl fmt::Debug for Backends {
 }
 
 impl Backends {
-    /// Starts to connect to every backend. Returns at once; every backend can be used immediately.
+    /// Starts to connect to every backend. Returns at once; every backend can be used immediately. With
+    /// `saved_lists`, the last known lists are kept in that folder for the next process.
     ///
     /// # Errors
     /// When a backend needs exchanged credentials and TLS cannot be set up.
@@ -89,10 +102,12 @@ impl Backends {
         policies: Vec<BackendPolicy>,
         client_info: &ClientInfo,
         processes: &ProcessPolicy,
+        saved_lists: Option<&Path>,
     ) -> Result<Self, TlsError> {
         let credentials = credential_sources(&policies)?;
         let tasks = TaskTracker::new();
         let process_slots = ProcessSlots::new(processes.count_max);
+        let saved_lists = saved_lists.and_then(open_saved_lists);
         let backends = policies
             .into_iter()
             .zip(credentials)
@@ -105,6 +120,8 @@ impl Backends {
                     tasks.clone(),
                     credentials.clone(),
                 );
+                let saved_lists_file =
+                    saved_lists.as_ref().map(|lists| lists.file(&supervised.policy, &processes.environment));
                 // The slot is held until the supervisor of the backend has ended.
                 let slot = matches!(supervised.policy.transport, Transport::Stdio(_))
                     .then(|| process_slots.acquire_unconditionally());
@@ -114,7 +131,7 @@ impl Backends {
                     drop(slot);
                 });
                 let backend: Arc<dyn Backend> =
-                    Arc::new(RemoteBackend::new(Arc::clone(&supervised), credentials));
+                    Arc::new(RemoteBackend::new(Arc::clone(&supervised), credentials, saved_lists_file));
                 (supervised, backend)
             })
             .collect();

@@ -46,8 +46,8 @@ pub(crate) struct File {
     pub(crate) listen: Option<Listen>,
     /// The listener with the pages for operators (`/status`, `/metrics`, `/limits`). Left out: `127.0.0.1:4484`.
     pub(crate) admin: Option<Admin>,
-    /// The folder for files that outlive the process: the operators' token and the saved levels of rate limits. A
-    /// text of spaces only is refused. Left out: `$STATE_DIRECTORY`, or `vmcp/NAME` in `$XDG_STATE_HOME` or in
+    /// The folder for files that outlive the process: the operators' token, the saved levels of rate limits and the
+    /// last known lists of backends. A text of spaces only is refused. Left out: `$STATE_DIRECTORY`, or `vmcp/NAME` in `$XDG_STATE_HOME` or in
     /// `~/.local/state`.
     pub(crate) state_folder: Option<String>,
     /// The MCP servers that this server aggregates. Left out: none, with a warning.

@@ -16,6 +16,6 @@ mod v2026_07_28;
 
 pub use self::admin::{AccessLevel, AdminListener, AdminPage, AdminPages};
 pub use self::stdio::{StopSignals, serve_stdio};
-pub use crate::connection::listener::HttpEdge;
+pub use crate::connection::listener::{HttpEdge, ListenSocket};
 pub use crate::http::request_observer::{ObservedRequest, RequestObserver};
 pub use crate::v2026_07_28::seal::{Forged, Seal};

@@ -33,6 +33,8 @@ pub(crate) struct BackendListing {
     /// False for a backend that was withdrawn. Its items are not listed but its names stay reserved. A name
     /// therefore never moves to another backend without the client's knowledge.
     pub is_available: bool,
+    /// True for lists that an earlier process saved, until the backend has answered this one.
+    pub is_stale: bool,
 }
 
 /// The merged lists. A list that did not change since the last snapshot is the same `Arc`.

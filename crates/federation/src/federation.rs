@@ -3,6 +3,7 @@
 
 mod info;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
@@ -44,8 +45,9 @@ impl Federation {
         let personal: Vec<usize> = per_caller.map(|(index, _)| index).collect();
         let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_connections());
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
-        let undiscovered = backends.len() - personal.len();
-        let state = Arc::new(FederationState::new(policy, health, backends, undiscovered));
+        let shared_indices = (0..backends.len()).filter(|index| !personal.contains(index)).collect();
+        let state = Arc::new(FederationState::new(policy, health, backends, shared_indices));
+        state.publish_saved_lists();
         let views = Arc::new(CatalogueViews {
             shared: Arc::clone(&state),
             caller_views: CallerViews::new(personal),
@@ -79,6 +81,7 @@ impl Federation {
                 BackendReport {
                     id: member.backend.id().clone(),
                     status: member.backend.status(),
+                    is_stale: part.as_ref().is_some_and(|part| part.is_stale),
                     is_listed: caller_count.is_some_and(|count| count > 0)
                         || part.as_ref().is_some_and(|part| part.is_available),
                     tool_count: inventory.map_or(0, |inventory| inventory.tools.len()),
@@ -187,14 +190,15 @@ impl Federation {
                 StartupWait::Resource(uri) => catalogue.resource_backend(uri).is_some(),
             }
         };
-        let mut undiscovered = self.state.undiscovered.subscribe();
-        let waiting = undiscovered.wait_for(|count| *count == 0 || is_known());
         if *wait == StartupWait::Brief {
+            let mut unlisted = self.state.unlisted.subscribe();
+            let waiting = unlisted.wait_for(BTreeSet::is_empty);
             // What is there by then is served, and the rest is announced as a change.
             let _ = timeout_at(self.state.started_at + self.state.health.startup_wait, waiting).await;
         } else {
+            let mut undiscovered = self.state.undiscovered.subscribe();
             // The sender lives in `self.state`, so the channel cannot close while this waits.
-            let _ = waiting.await;
+            let _ = undiscovered.wait_for(|count| *count == 0 || is_known()).await;
         }
     }
 

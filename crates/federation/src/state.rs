@@ -1,7 +1,7 @@
 //! The state that all callers share: the backends, their listings, and the catalogue built from them. It also
 //! passes changes on to listeners.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -42,6 +42,8 @@ pub(crate) struct FederationState {
     /// The number of backends with shared lists that have neither answered nor failed for the first time. It
     /// is set to 0 when the time-out of discovery has passed.
     pub(crate) undiscovered: watch::Sender<usize>,
+    /// The backends among them of which no lists are known from an earlier process either, by index.
+    pub(crate) unlisted: watch::Sender<BTreeSet<usize>>,
     /// True once `undiscovered` has been seen at 0. The count never increases, so later requests need not
     /// lock it.
     pub(crate) discovered: AtomicBool,
@@ -68,12 +70,12 @@ impl BackendEntry {
 }
 
 impl FederationState {
-    /// The state before any backend has answered. `undiscovered` is the number of backends with shared lists.
+    /// The state before any backend has answered. `shared_indices` are the backends with shared lists.
     pub(crate) fn new(
         policy: AggregationPolicy,
         health: HealthPolicy,
         backends: Vec<Arc<dyn Backend>>,
-        undiscovered: usize,
+        shared_indices: BTreeSet<usize>,
     ) -> Self {
         let entry = |backend: Arc<dyn Backend>| {
             let breaker = health.breaker.map(|policy| CircuitBreaker::new(backend.id().clone(), policy));
@@ -96,7 +98,8 @@ impl FederationState {
             caller_catalogues: CallerCatalogues::default(),
             listed_names: ListedNames::default(),
             subscriptions: SubscriptionTable::default(),
-            undiscovered: watch::Sender::new(undiscovered),
+            undiscovered: watch::Sender::new(shared_indices.len()),
+            unlisted: watch::Sender::new(shared_indices),
             discovered: AtomicBool::new(false),
             discovery_slots: Semaphore::new(DISCOVERY_COUNT_MAX),
             started_at: Instant::now(),
@@ -134,6 +137,47 @@ impl FederationState {
         for change in &changes {
             self.announce(change, ChangeAudience::Everyone);
         }
+    }
+
+    /// Publishes the lists that an earlier process saved, until the backends answer.
+    pub(crate) fn publish_saved_lists(&self) {
+        let mut indices = self.unlisted.borrow().clone();
+        let saved: Vec<_> = indices
+            .iter()
+            .filter_map(|index| Some((*index, self.backends.get(*index)?.backend.saved_inventory()?)))
+            .collect();
+        if saved.is_empty() {
+            return;
+        }
+        let mut listings = self.listings.lock();
+        for (index, inventory) in saved {
+            indices.remove(&index);
+            if let (Some(slot), Some(entry)) = (listings.get_mut(index), self.backends.get(index)) {
+                *slot = Some(BackendListing {
+                    backend: entry.backend.id().clone(),
+                    inventory: Arc::new(inventory),
+                    is_available: true,
+                    is_stale: true,
+                });
+            }
+        }
+        let known: Vec<BackendListing> = listings.iter().flatten().cloned().collect();
+        let catalogue = Catalogue::build(&self.policy, &known);
+        self.listed_names.record(&catalogue);
+        self.catalogue.store(Arc::new(catalogue));
+        self.unlisted.send_replace(indices);
+    }
+
+    /// Records that a backend has answered or failed for the first time.
+    pub(crate) fn record_first_answer(&self, backend_index: usize) {
+        self.unlisted.send_if_modified(|indices| indices.remove(&backend_index));
+        self.undiscovered.send_modify(|count| *count = count.saturating_sub(1));
+    }
+
+    /// Ends discovery although backends are missing.
+    pub(crate) fn end_discovery(&self) {
+        self.unlisted.send_modify(BTreeSet::clear);
+        self.undiscovered.send_replace(0);
     }
 
     /// True when discovery has ended: every backend with shared lists has answered or failed once, or the

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod demo;
 mod logs;
+mod start_progress;
 mod terminal;
 
 use std::io::Write;

@@ -30,8 +30,9 @@ mod stack;
 mod status;
 
 pub use builder::Builder;
+pub use running::listener::Listener;
 pub use running::start_error::StartError;
-pub use running::{Additions, Listener, RunningGateway};
+pub use running::{Additions, RunningGateway};
 pub use stack::{AddedLayer, Position};
 pub use status::bucket_json;
 pub use tokio_util::sync::CancellationToken;
@@ -41,5 +42,5 @@ pub use vmcp_audit as audit;
 pub use vmcp_config as config;
 /// The domain types: the `Gateway` trait that a layer implements, and the types that a caller passes to it.
 pub use vmcp_domain as domain;
-pub use vmcp_edge::StopSignals;
+pub use vmcp_edge::{ListenSocket, StopSignals};
 pub use vmcp_json as json;

@@ -3,9 +3,11 @@
 
 pub(crate) mod availability;
 pub(crate) mod gateway_info;
+pub(crate) mod listener;
 pub(crate) mod search;
 pub(crate) mod start_error;
 
+mod backends;
 mod levels;
 mod limits;
 
@@ -16,15 +18,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use vmcp_audit::{Audit, AuditSettings, Output};
 use vmcp_authz::AuthzPolicy;
-use vmcp_backends::policy::BackendPolicy;
-use vmcp_backends::{Backends, ClientInfo};
+use vmcp_backends::Backends;
 use vmcp_config::{AdminSettings, Settings};
-use vmcp_domain::{Backend, Caller, GatewayInfo, SharedGateway, VIRTUAL_NAMES};
+use vmcp_domain::{Caller, GatewayInfo, SharedGateway, VIRTUAL_NAMES};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
-use vmcp_edge::{AdminListener, HttpEdge, StopSignals};
+use vmcp_edge::{AdminListener, HttpEdge, ListenSocket, StopSignals};
 use vmcp_federation::{Federation, NameKind};
 use vmcp_identity::{BearerAuthenticator, BearerPolicy};
 use vmcp_optimizer::Optimizer;
@@ -34,11 +34,11 @@ use vmcp_timing::{Clock, SystemClock};
 use crate::audit_decisions::CapturingObserver;
 use crate::metrics::Metrics;
 use crate::metrics::auth_metrics::CountedAuthenticator;
-use crate::metrics::backend_metrics::{CountedBackend, backend_counters};
 use crate::operator_token::OperatorToken;
 use crate::process;
 use crate::running::availability::AvailabilityProbe;
 use crate::running::gateway_info::AuthorizedInfo;
+use crate::running::listener::Listener;
 use crate::running::search::IndexUpdater;
 use crate::running::start_error::StartError;
 use crate::stack::{self, AddedLayer, Stack};
@@ -64,6 +64,9 @@ pub struct Additions {
     /// again on [`RunningGateway::stop`], if this gateway owns the state folder. Set it only in the one
     /// process that serves a configuration. Default: false.
     pub persists_levels: bool,
+    /// Serves the lists of backends that an earlier process has saved in the state folder until the backends
+    /// answer, and saves them for the next process. Default: false.
+    pub saves_lists: bool,
 }
 
 /// A gateway that is connected to its backends. It can be called in process through
@@ -110,7 +113,7 @@ impl RunningGateway {
     /// # Errors
     /// When TLS towards the issuer or towards token endpoints cannot be set up.
     pub async fn start(settings: Settings, additions: Additions) -> Result<Self, StartError> {
-        let Additions { audit: output, layers: added, persists_levels } = additions;
+        let Additions { audit: output, layers: added, persists_levels, saves_lists } = additions;
         let processes_max = settings.process_count_worst_case();
         let Settings {
             name,
@@ -134,8 +137,10 @@ impl RunningGateway {
         let metrics = Metrics::new(&namespace, &name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let edge = start_edge_policy(edge, &clock, &metrics)?;
-        let (backends, counted_backends) = start_backends(backends, &edge, process_count_max, &metrics)?;
-        let federation = Federation::start(aggregation.clone(), health, counted_backends);
+        let processes = process::process_policy(process_count_max);
+        let lists = backends::lists_folder(&admin, saves_lists);
+        let (backends, counted) = backends::start(backends, &edge.server.name, &processes, lists, &metrics)?;
+        let federation = Federation::start(aggregation.clone(), health, counted);
         metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
         let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
@@ -156,9 +161,7 @@ impl RunningGateway {
         let Stack { gateway, exposed, authorized, layers } = stack::build(federation.clone(), parts);
         // This must run after the stack is complete. The stack reports to the limiter which tools are
         // virtual. Without that, the limiter would warn that rules for virtual tools match no tool.
-        if let Some(limiter) = limiter.clone() {
-            tokio::spawn(limits::prepare_plans(federation.clone(), limiter));
-        }
+        limits::spawn_plan_preparation(&federation, limiter.as_ref());
         let index_updater =
             optimizer.clone().map(|optimizer| IndexUpdater::start(optimizer, &federation, exposed.clone()));
         Ok(Self {
@@ -212,12 +215,18 @@ impl RunningGateway {
     /// # Errors
     /// If the address cannot be bound.
     pub fn bind_to(&self, address: SocketAddr) -> io::Result<Listener> {
-        let policy = EdgePolicy { listen: address, ..self.edge.clone() };
+        Ok(self.listen_on(ListenSocket::bind(address)?))
+    }
+
+    /// Opens the HTTP listener on a socket that was bound before.
+    #[must_use]
+    pub fn listen_on(&self, socket: ListenSocket) -> Listener {
+        let (policy, gateway) = (self.edge.clone(), self.gateway.clone());
         let path = policy.path.clone();
-        let edge =
-            HttpEdge::bind(policy, self.gateway.clone(), self.gateway_info(), Some(self.status_pages(None)))?;
+        let pages = self.status_pages(None);
+        let edge = HttpEdge::new(socket, policy, gateway, self.gateway_info(), Some(pages));
         let edge = edge.with_observer(self.metrics.clone());
-        Ok(Listener { edge, path, shutdown_started: self.shutdown_started.clone() })
+        Listener::new(edge, path, self.shutdown_started.clone())
     }
 
     /// Opens the admin listener. Returns `None` if the configuration switches it off.
@@ -291,46 +300,6 @@ impl RunningGateway {
     }
 }
 
-/// A bound HTTP listener.
-pub struct Listener {
-    edge: HttpEdge,
-    path: String,
-    shutdown_started: Arc<OnceLock<Instant>>,
-}
-
-impl Listener {
-    /// The address to which the listener is bound.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.edge.local_addr()
-    }
-
-    /// The URL of the MCP endpoint.
-    #[must_use]
-    pub fn endpoint(&self) -> String {
-        format!("http://{}{}", self.local_addr(), self.path)
-    }
-
-    /// Serves connections on `threads` threads, each with its own runtime, instead of on the runtime that
-    /// calls [`serve`](Self::serve). One thread for each core is fastest.
-    #[must_use]
-    pub fn on_threads(self, threads: usize) -> Self {
-        Self { edge: self.edge.with_threads(threads), ..self }
-    }
-
-    /// Answers requests until `shutdown` is cancelled. Then it waits until in-flight calls have ended, for at
-    /// most three quarters of the grace period. The rest of the grace period is left for
-    /// [`RunningGateway::stop`].
-    ///
-    /// # Errors
-    /// If the listener fails.
-    pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
-        let shutdown_started_at = self.edge.serve(shutdown).await?;
-        let _ = self.shutdown_started.set(shutdown_started_at);
-        Ok(())
-    }
-}
-
 /// Starts the authenticator of callers, and counts its outcomes.
 fn start_edge_policy(
     policy: EdgePolicy<BearerPolicy>,
@@ -344,23 +313,6 @@ fn start_edge_policy(
     policy.start_authenticator(start).map_err(StartError::IssuerTls)
 }
 
-/// Starts the backends and counts the requests to each of them.
-fn start_backends(
-    policies: Vec<BackendPolicy>,
-    edge: &EdgePolicy,
-    process_count_max: usize,
-    metrics: &Metrics,
-) -> Result<(Backends, Vec<Arc<dyn Backend>>), StartError> {
-    let processes = process::process_policy(process_count_max);
-    let counters = backend_counters(&policies, metrics);
-    let backends = Backends::start(policies, &gateway_identity(edge), &processes)
-        .map_err(StartError::TokenEndpointTls)?;
-    let counted_backends = backends.all().cloned().zip(counters);
-    let counted_backends =
-        counted_backends.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
-    Ok((backends, counted_backends))
-}
-
 /// The check that separates listed names from names that a client invented. Its arguments are the MCP method
 /// and the name.
 fn listed_name_check(federation: Federation, has_virtual: bool) -> impl Fn(&str, &str) -> bool + Send + Sync {
@@ -372,11 +324,6 @@ fn listed_name_check(federation: Federation, has_virtual: bool) -> impl Fn(&str,
         "resources/read" => federation.has_listed(NameKind::Resource, name),
         _ => false,
     }
-}
-
-/// The client name and version that the gateway sends to backends.
-fn gateway_identity(edge: &EdgePolicy) -> ClientInfo {
-    ClientInfo { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// Starts the writer of audit records.

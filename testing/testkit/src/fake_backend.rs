@@ -35,6 +35,8 @@ pub struct FakeBackend {
     /// How often a reconnect was requested because of failed health checks.
     reconnect_requests: AtomicUsize,
     inventory_fails: AtomicBool,
+    /// The inventory that an earlier process saved.
+    saved: Mutex<Option<Inventory>>,
 }
 
 impl FakeBackend {
@@ -52,6 +54,7 @@ impl FakeBackend {
             inventory_requests: AtomicUsize::new(0),
             reconnect_requests: AtomicUsize::new(0),
             inventory_fails: AtomicBool::new(false),
+            saved: Mutex::default(),
         })
     }
 
@@ -59,6 +62,16 @@ impl FakeBackend {
     #[must_use]
     pub fn inventory_count(&self) -> usize {
         self.inventory_requests.load(Ordering::Relaxed)
+    }
+
+    /// Sets the tools that an earlier process saved.
+    pub fn set_saved_tools(&self, tools: &[&str]) {
+        *self.saved.lock().unwrap() = Some(self.inventory_of(tools));
+    }
+
+    fn inventory_of(&self, tools: &[&str]) -> Inventory {
+        let tools = tools.iter().map(|name| self.tool_offer(name)).collect();
+        Inventory { tools, ..Inventory::default() }
     }
 
     /// Makes requests for the inventory fail from now on, or succeed again.
@@ -100,10 +113,7 @@ impl FakeBackend {
 
     /// Admits the caller with these tools; `None` denies the caller.
     pub fn set_tools_of(&self, subject: &str, tools: Option<&[&str]>) {
-        let inventory = tools.map(|tools| Inventory {
-            tools: tools.iter().map(|name| self.tool_offer(name)).collect(),
-            ..Inventory::default()
-        });
+        let inventory = tools.map(|tools| self.inventory_of(tools));
         let mut callers = self.callers.as_ref().unwrap().lock().unwrap();
         match inventory {
             Some(inventory) => callers.insert(subject.to_owned(), inventory),
@@ -154,20 +164,15 @@ impl FakeBackend {
     pub fn set_resources(&self, uris: &[&str], templates: &[&str]) {
         let mut inventory = self.inventory.lock().unwrap();
         inventory.capabilities.insert("resources", Json::empty_object());
-        inventory.resources = uris
-            .iter()
-            .map(|uri| OfferedResource {
-                uri: (*uri).into(),
-                definition: members(&format!(r#"{{"uri":"{uri}"}}"#)),
-            })
-            .collect();
-        inventory.templates = templates
-            .iter()
-            .map(|template| OfferedTemplate {
-                template: (*template).into(),
-                definition: members(&format!(r#"{{"uriTemplate":"{template}"}}"#)),
-            })
-            .collect();
+        let definition = |key: &str, value: &str| members(&format!(r#"{{"{key}":"{value}"}}"#));
+        let resource =
+            |uri: &&str| OfferedResource { uri: (*uri).into(), definition: definition("uri", uri) };
+        inventory.resources = uris.iter().map(resource).collect();
+        let template = |template: &&str| OfferedTemplate {
+            template: (*template).into(),
+            definition: definition("uriTemplate", template),
+        };
+        inventory.templates = templates.iter().map(template).collect();
     }
 
     /// Replaces the prompts.
@@ -247,6 +252,10 @@ impl Backend for FakeBackend {
             caller_connections: None,
             startup: None,
         }
+    }
+
+    fn saved_inventory(&self) -> Option<Inventory> {
+        self.saved.lock().unwrap().clone()
     }
 
     fn set_listener(&self, listener: Weak<dyn BackendListener>) {

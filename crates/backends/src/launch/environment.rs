@@ -57,15 +57,25 @@ impl Environment {
         &'a self,
         extra_names: &'a [String],
     ) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
-        let is_inherited = move |name: &OsStr| {
+        self.matching(move |name| {
             let mut patterns = INHERITED.into_iter().chain(extra_names.iter().map(String::as_str));
             patterns.any(|pattern| is_match(pattern, name))
-        };
+        })
+    }
+
+    /// The variables of [`Self::inherited`] that `extra_names` adds.
+    pub(crate) fn named<'a>(
+        &'a self,
+        extra_names: &'a [String],
+    ) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
+        self.matching(move |name| extra_names.iter().any(|pattern| is_match(pattern, name)))
+    }
+
+    fn matching(&self, is_wanted: impl Fn(&OsStr) -> bool) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         let variables = self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         // Shells export functions as variables. A vulnerable old shell under the child would execute such a
         // value.
-        variables
-            .filter(move |(name, value)| is_inherited(name) && !value.as_encoded_bytes().starts_with(b"()"))
+        variables.filter(move |(name, value)| is_wanted(name) && !value.as_encoded_bytes().starts_with(b"()"))
     }
 }
 

@@ -192,7 +192,8 @@ impl SupervisedConnection {
         self.startup_activity.starting().filter(|_| !is_connected)
     }
 
-    pub(super) fn is_personal(&self) -> bool {
+    /// True for a connection of one caller.
+    pub(crate) fn is_personal(&self) -> bool {
         self.caller_scope.is_some()
     }
 

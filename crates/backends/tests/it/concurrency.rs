@@ -45,7 +45,7 @@ async fn a_thousand_calls_over_fifty_backends() {
         servers.push(server);
     }
     let identity = ClientInfo { name: "vmcp".to_owned(), version: "1".to_owned() };
-    let backends = Arc::new(Backends::start(policies, &identity, &ProcessPolicy::default()).unwrap());
+    let backends = Arc::new(Backends::start(policies, &identity, &ProcessPolicy::default(), None).unwrap());
     let calls = (0..1000_usize).map(|n| {
         let backends = Arc::clone(&backends);
         tokio::spawn(async move {

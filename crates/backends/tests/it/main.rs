@@ -63,7 +63,7 @@ impl Harness {
 
     pub(crate) fn start_with(policy: BackendPolicy, processes: &ProcessPolicy) -> Self {
         let identity = ClientInfo { name: "vmcp".to_owned(), version: "1.2.3".to_owned() };
-        let backends = Backends::start(vec![policy], &identity, processes).unwrap();
+        let backends = Backends::start(vec![policy], &identity, processes, None).unwrap();
         let backend = Arc::clone(backends.all().next().unwrap());
         let events = Arc::new(EventRecorder::default());
         let listener: Arc<dyn BackendListener> = Arc::<EventRecorder>::clone(&events);

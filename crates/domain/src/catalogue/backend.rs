@@ -263,6 +263,9 @@ pub trait Backend: Send + Sync {
     /// When the list of tools cannot be read at all, or none of the lists of a backend without tools. Any
     /// other failing list is reported in [`Inventory::list_failures`].
     fn fetch_inventory<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Inventory>;
+    /// The inventory as it was when an earlier process last read it from a backend with the same settings.
+    /// `None` if there is none, and for a backend whose inventory depends on the caller. It may read a file.
+    fn saved_inventory(&self) -> Option<Inventory>;
     /// Calls a tool of this backend. `rest` holds further request parameters, which are forwarded.
     fn call_tool<'a>(
         &'a self,

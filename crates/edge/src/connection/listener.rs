@@ -44,25 +44,45 @@ const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// The maximum number of concurrent requests on one HTTP/2 connection.
 const CONCURRENT_STREAMS_MAX: u32 = 256;
 
+/// A bound address. It can be bound before the gateway starts, so that an address in use is reported before any
+/// backend is started.
+#[derive(Debug)]
+pub struct ListenSocket {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl ListenSocket {
+    /// Binds `address`. Clients may connect from now on. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be bound.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+}
+
 /// The client edge over HTTP. One listener serves versions with sessions and 2026-07-28.
 pub struct HttpEdge {
     router: Router,
-    listener: TcpListener,
-    address: SocketAddr,
+    socket: ListenSocket,
     threads: usize,
 }
 
 impl std::fmt::Debug for HttpEdge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpEdge").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("HttpEdge").field("address", &self.socket.address).finish_non_exhaustive()
     }
 }
 
 impl HttpEdge {
-    /// Binds `policy.listen`. Clients may connect from now on, but are answered only once [`Self::serve`]
-    /// runs. Must be called within a Tokio runtime.
-    ///
-    /// `admin_pages` supplies the pages at paths other than the MCP endpoint.
+    /// Binds `policy.listen`, and serves clients there as [`Self::new`] does.
     ///
     /// # Errors
     ///
@@ -73,13 +93,23 @@ impl HttpEdge {
         gateway_info: Arc<dyn GatewayInfo>,
         admin_pages: Option<Arc<dyn AdminPages>>,
     ) -> io::Result<Self> {
-        let socket = if policy.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(policy.listen)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
+        let socket = ListenSocket::bind(policy.listen)?;
+        Ok(Self::new(socket, policy, gateway, gateway_info, admin_pages))
+    }
+
+    /// Clients that connect to `socket` are answered once [`Self::serve`] runs.
+    ///
+    /// `admin_pages` supplies the pages at paths other than the MCP endpoint.
+    #[must_use]
+    pub fn new(
+        socket: ListenSocket,
+        policy: EdgePolicy,
+        gateway: SharedGateway,
+        gateway_info: Arc<dyn GatewayInfo>,
+        admin_pages: Option<Arc<dyn AdminPages>>,
+    ) -> Self {
         let edge = EdgeState::new(policy, gateway, gateway_info);
-        Ok(Self { router: Router { edge, admin_pages, observer: None }, listener, address, threads: 0 })
+        Self { router: Router { edge, admin_pages, observer: None }, socket, threads: 0 }
     }
 
     /// Reports each request to the MCP endpoint to `observer`.
@@ -99,7 +129,7 @@ impl HttpEdge {
     /// The bound address, with the port that the system chose if the configured port is 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.socket.address
     }
 
     /// Serves clients until `shutdown` is cancelled. Then it accepts no more connections and ends idle
@@ -110,7 +140,7 @@ impl HttpEdge {
     ///
     /// If the worker threads cannot be started. An error on a connection ends only that connection.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<Instant> {
-        let Self { router, listener, threads, .. } = self;
+        let Self { router, socket: ListenSocket { listener, .. }, threads } = self;
         let router = Arc::new(router);
         let edge = Arc::clone(&router.edge);
         let limits = edge.policy.limits;

@@ -26,7 +26,12 @@ fn listing(backend: &str, tools: &[&str], prompts: &[&str]) -> BackendListing {
         instructions: Some(format!("use {backend}")),
         ..Inventory::default()
     };
-    BackendListing { backend: backend.into(), inventory: Arc::new(inventory), is_available: true }
+    BackendListing {
+        backend: backend.into(),
+        inventory: Arc::new(inventory),
+        is_available: true,
+        is_stale: false,
+    }
 }
 
 fn prompts(policy: ConflictPolicy) -> Vec<String> {

@@ -81,6 +81,53 @@ async fn the_first_list_does_not_wait_for_a_backend_that_hangs_and_a_call_does()
 }
 
 #[tokio::test(start_paused = true)]
+async fn saved_lists_are_served_until_the_backends_answer() {
+    let (a, b) = (FakeBackend::with_tools("a", &["read", "new"]), FakeBackend::with_tools("b", &["write"]));
+    a.set_saved_tools(&["read", "old"]);
+    b.set_saved_tools(&["write"]);
+    a.set_state(BackendState::Connecting);
+    b.set_state(BackendState::Connecting);
+    let federation = start(&[&a, &b]);
+    let (_listener, mut changes) = watch_changes(&federation);
+    let began = Instant::now();
+    let brief = CallContext { startup_wait: StartupWait::Brief, ..context() };
+    let tools = federation.list_tools(&brief).await.unwrap();
+    assert_eq!(tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["read", "old", "write"]);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let stale = |federation: &Federation| {
+        federation.reports().iter().map(|report| report.is_stale).collect::<Vec<_>>()
+    };
+    assert_eq!(stale(&federation), [true, true]);
+    // A call of a saved tool waits for its backend only, and one of another tool for all.
+    let ctx = CallContext { startup_wait: StartupWait::Tool("new".into()), ..context() };
+    let called = federation.clone();
+    let call = tokio::spawn(async move { called.call_tool(&ctx, conformance::tool_call("new")).await });
+    a.set_state(BackendState::Ready);
+    assert_eq!(reply_text(call.await.unwrap()).await, "a: call new");
+    assert_eq!(stale(&federation), [false, true]);
+    assert_eq!(changes.recv().await, Some("Tools for everyone".to_owned()));
+    // A backend that is away is not listed, whatever was saved.
+    b.set_state(BackendState::Unavailable);
+    assert_eq!(changes.recv().await, Some("Tools for everyone".to_owned()));
+    assert_eq!(names(&federation).await, ["read", "new"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_lists_after_the_start_are_no_change() {
+    let a = FakeBackend::with_tools("a", &["read"]);
+    a.set_saved_tools(&["read"]);
+    a.set_state(BackendState::Connecting);
+    let federation = start(&[&a]);
+    let (_listener, mut changes) = watch_changes(&federation);
+    let brief = CallContext { startup_wait: StartupWait::Brief, ..context() };
+    let before = federation.list_tools(&brief).await.unwrap();
+    a.set_state(BackendState::Ready);
+    federation.wait_for_discovery().await;
+    assert!(Arc::ptr_eq(&before, &federation.list_tools(&context()).await.unwrap()));
+    assert!(changes.try_recv().is_err(), "the list is as it was");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_absence_changes_no_list_and_a_long_one_moves_no_name() {
     let (a, b) = (FakeBackend::with_tools("a", &["search"]), FakeBackend::with_tools("b", &["search"]));
     let federation = start(&[&a, &b]);

@@ -32,7 +32,7 @@ pub(crate) fn spawn_workers(views: &Arc<CatalogueViews>) {
     tokio::spawn(async move {
         tokio::time::sleep(DISCOVERY_TIMEOUT).await;
         if let Some(views) = waiting.upgrade() {
-            views.shared.undiscovered.send_replace(0);
+            views.shared.end_discovery();
         }
     });
 }
@@ -48,7 +48,11 @@ async fn run_worker(views: Weak<CatalogueViews>, backend_index: usize) {
         // own time-out.
         let fresh = refresh_backend(&views, &member, backend_index, (!first).then_some(health.timeout)).await;
         if std::mem::take(&mut first) {
-            views.shared.undiscovered.send_modify(|count| *count = count.saturating_sub(1));
+            if !fresh {
+                // Lists of an earlier process are served while the backend is awaited, not when it is away.
+                withdraw(&views, backend_index);
+            }
+            views.shared.record_first_answer(backend_index);
         }
         failures = if fresh { 0 } else { failures.saturating_add(1) };
         if failures >= health.unhealthy_threshold {
@@ -122,6 +126,7 @@ async fn refresh_backend(
                 backend: backend.id().clone(),
                 inventory: Arc::new(inventory),
                 is_available: true,
+                is_stale: false,
             };
             views.update_listing(backend_index, |slot| *slot = Some(part));
             member.record_check(None);

@@ -17,6 +17,8 @@ pub struct BackendReport {
     pub status: BackendStatus,
     /// Whether its items are listed now: in the shared lists, or for at least one caller.
     pub is_listed: bool,
+    /// Whether its lists are those that an earlier process saved, because it has not answered this one.
+    pub is_stale: bool,
     /// The number of tools in its last inventory.
     pub tool_count: usize,
     /// The number of resources and resource templates in its last inventory.
@@ -83,6 +85,14 @@ impl BackendReport {
             BackendState::Ready if self.list_failures.is_empty() => Health::Healthy,
             BackendState::Ready => Health::Degraded,
         }
+    }
+
+    /// Whether the gateway is waiting for its first answer, or for its first failure.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.status.state == BackendState::Connecting
+            && self.checks.checked_at.is_none()
+            && self.caller_count.is_none()
     }
 
     /// Why the backend is not listed, in one sentence for its operator. It may quote the backend and name its

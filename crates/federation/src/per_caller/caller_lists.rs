@@ -71,7 +71,15 @@ impl CallerLists {
             let backend = &shared.backends.get(*index)?.backend;
             let Ok(IsolationScope::Caller(scope)) = backend.scope(ctx) else { return None };
             let inventory = self.table().get(&(*index, scope))?.inventory.clone()?;
-            Some((*index, BackendListing { backend: backend.id().clone(), inventory, is_available: true }))
+            Some((
+                *index,
+                BackendListing {
+                    backend: backend.id().clone(),
+                    inventory,
+                    is_available: true,
+                    is_stale: false,
+                },
+            ))
         };
         self.indices.iter().filter_map(part).collect()
     }

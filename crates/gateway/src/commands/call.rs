@@ -7,7 +7,7 @@ use vmcp::config::Settings;
 use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error, FIND_TOOL};
 use vmcp_json::{Json, Members};
 
-use crate::terminal;
+use crate::{start_progress, terminal};
 
 /// Connects, calls the tool, prints the result and stops. The exit code is a failure if the tool fails.
 pub(crate) async fn run(
@@ -24,6 +24,7 @@ pub(crate) async fn run(
     // there.
     let output = super::serve::audit_output(&settings, false)?;
     let gateway = super::serve::start_audited(settings, output).await?;
+    start_progress::show(&gateway.federation);
     let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);
     let request = CallTool {
         name: tool.into(),

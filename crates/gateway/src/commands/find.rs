@@ -12,7 +12,7 @@ use vmcp::{Additions, RunningGateway};
 use vmcp_domain::{Availability, CallContext, CallOrigin};
 use vmcp_optimizer::{SearchResult, SearchResults};
 
-use crate::terminal;
+use crate::{start_progress, terminal};
 
 /// How long the command waits for the vectors of all tools.
 const EMBEDDING_TIMEOUT: Duration = Duration::from_secs(300);
@@ -23,6 +23,7 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
     let optimizer = settings.optimizer.take();
     settings.optimizer = Some(optimizer.unwrap_or_else(|| default_optimizer(&environment)));
     let gateway = RunningGateway::start(settings, Additions::default()).await?;
+    start_progress::show(&gateway.federation);
     let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);
     let tools = gateway.authorized.list_tools(&ctx).await?;
     let Some(optimizer) = gateway.optimizer.clone() else { anyhow::bail!("nothing searches") };

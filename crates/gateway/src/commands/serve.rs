@@ -9,26 +9,32 @@ use tokio::signal::unix::{SignalKind, signal};
 use vmcp::CancellationToken;
 use vmcp::audit::{self, Output};
 use vmcp::config::Settings;
-use vmcp::{Additions, RunningGateway, StartError, StopSignals};
+use vmcp::{Additions, ListenSocket, RunningGateway, StartError, StopSignals};
+
+use crate::start_progress;
 
 /// Serves over HTTP until a stop signal.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown_on_signal()?;
     let output = audit_output(&settings, true)?;
-    let additions = Additions { audit: output, persists_levels: true, ..Additions::default() };
-    let gateway = RunningGateway::start(settings, additions).await?;
-    let listen = gateway.edge.listen;
-    let listener = gateway.bind().with_context(|| {
+    let listen = settings.edge.listen;
+    // The address is bound first, so that no server is started for nothing.
+    let socket = ListenSocket::bind(listen).with_context(|| {
         format!("cannot listen on {listen}; choose another address with --host and --port")
     })?;
+    let additions =
+        Additions { audit: output, persists_levels: true, saves_lists: true, ..Additions::default() };
+    let gateway = RunningGateway::start(settings, additions).await?;
     // One thread for each core: a call that stays on its thread wakes no other thread.
-    let listener =
-        listener.on_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let listener = gateway
+        .listen_on(socket)
+        .on_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let endpoint = listener.endpoint();
     tracing::info!(%endpoint, "serving");
     // People and scripts wait for this line, so it does not depend on the log level.
     eprintln!("vmcp: serving {endpoint}");
     serve_admin(&gateway, &shutdown);
+    start_progress::show(&gateway.federation);
     listener.serve(shutdown).await?;
     tracing::info!("stopping backends");
     gateway.stop().await;
@@ -63,7 +69,8 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
             "audit records cannot go to standard output, where the client reads; set `audit.logFile`"
         );
     }
-    let gateway = start_audited(settings, output).await?;
+    let additions = Additions { audit: output, saves_lists: true, ..Additions::default() };
+    let gateway = RunningGateway::start(settings, additions).await?;
     let ends = StopSignals { shutdown, hangup: cancel_on_hangup() };
     gateway.serve_stdio(tokio::io::stdin(), tokio::io::stdout(), ends).await?;
     gateway.stop().await;

@@ -8,12 +8,13 @@ use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, Tool};
 
-use crate::terminal;
+use crate::{start_progress, terminal};
 
 /// Connects, lists the tools, prints them and stops. Backends that cannot be reached are named on standard
 /// error.
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
     let gateway = RunningGateway::start(settings.without_embeddings(), Additions::default()).await?;
+    start_progress::show(&gateway.federation);
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let all_tools = gateway.federation.list_tools(&ctx).await?;
     let exposed_tools = gateway.exposed.list_tools(&ctx).await?;

@@ -97,6 +97,10 @@ impl Backend for CountedBackend {
         self.inner.has_caller_connections()
     }
 
+    fn saved_inventory(&self) -> Option<Inventory> {
+        self.inner.saved_inventory()
+    }
+
     fn context_for(&self, scope: CallerScope) -> Option<CallContext> {
         self.inner.context_for(scope)
     }

@@ -85,6 +85,7 @@ mod tests {
                 startup: None,
             },
             is_listed: true,
+            is_stale: false,
             tool_count: 3,
             resource_count: 0,
             prompt_count: 0,

@@ -20,11 +20,15 @@ const STORE_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Binds the limits to the tools as soon as the list is known. This also warns about rules that match no
 /// tool.
-pub(super) async fn prepare_plans(federation: Federation, limiter: Arc<Limiter>) {
-    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
-    if let Ok(tools) = federation.list_tools(&ctx).await {
-        let _ = limiter.prepare(&tools);
-    }
+pub(super) fn spawn_plan_preparation(federation: &Federation, limiter: Option<&Arc<Limiter>>) {
+    let Some(limiter) = limiter.cloned() else { return };
+    let federation = federation.clone();
+    tokio::spawn(async move {
+        let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
+        if let Ok(tools) = federation.list_tools(&ctx).await {
+            let _ = limiter.prepare(&tools);
+        }
+    });
 }
 
 /// Creates the limiter of these settings, and waits until it can decide or until [`STORE_CONNECT_TIMEOUT`].

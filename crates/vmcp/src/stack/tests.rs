@@ -33,7 +33,7 @@ async fn the_order_is_pinned() {
         passthrough_layer(Position::Request, "requests-2"),
         passthrough_layer(Position::Call, "calls-2"),
     ];
-    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers, persists_levels: false };
+    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers, ..Additions::default() };
     let gateway = RunningGateway::start(settings, additions).await.unwrap();
     assert_eq!(
         gateway.layers(),

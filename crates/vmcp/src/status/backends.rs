@@ -24,6 +24,7 @@ pub(super) fn status_row(report: &BackendReport, shows_output: bool) -> Value {
         "auth_type": status.auth_type,
         "mcp_revision": status.protocol.map(ProtocolVersion::as_str),
         "listed": report.is_listed,
+        "stale": report.is_stale,
         "tools": report.tool_count,
         "resources": report.resource_count,
         "prompts": report.prompt_count,

@@ -18,11 +18,21 @@ pub struct StdioClient {
     lines: Receiver<String>,
     family: ProtocolFamily,
     last_id: u64,
+    // The folder must exist while the process may write to it.
+    _state: Option<tempfile::TempDir>,
 }
 
 impl StdioClient {
-    /// Starts the server, and performs the handshake if the family has one.
+    /// Starts the server, and performs the handshake if the family has one. Without `XDG_STATE_HOME` in
+    /// `command`, the server has a state folder of its own.
     pub fn start(command: &mut Command, family: ProtocolFamily) -> anyhow::Result<Self> {
+        let state = if command.get_envs().any(|(name, _)| name == "XDG_STATE_HOME") {
+            None
+        } else {
+            let folder = tempfile::tempdir()?;
+            command.env("XDG_STATE_HOME", folder.path());
+            Some(folder)
+        };
         let mut process = Process::start_piped(command)?;
         let input = process.child().stdin.take().context("stdin is piped")?;
         let output = process.child().stdout.take().context("stdout is piped")?;
@@ -34,7 +44,7 @@ impl StdioClient {
                 }
             }
         });
-        let mut client = Self { process, input, lines: incoming, family, last_id: 0 };
+        let mut client = Self { process, input, lines: incoming, family, last_id: 0, _state: state };
         if family == ProtocolFamily::Sessions {
             client.request("initialize", initialize_params(&json!({})))?;
             client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
