@@ -26,7 +26,7 @@ use serde_json::Value;
 use super::file::{
     Backend, File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
 };
-use super::report::{Problem, join_path};
+use super::report::{Problem, ProblemCode, join_path};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 use crate::load::expand::EnvLookup;
 
@@ -62,7 +62,7 @@ impl<'a> Findings<'a> {
     }
 
     fn add_warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.warnings.push(Problem::new(path, message));
+        self.warnings.push(Problem::new(path, message).with_code(ProblemCode::Warning));
     }
 
     /// Returns the duration, or reports a problem if it is zero.
@@ -85,7 +85,7 @@ impl<'a> Findings<'a> {
         }
         if !self.has_discovery && !known.iter().any(String::is_empty) {
             let problem = Problem::new(path, format!("no backend is called `{name}`, so this has no effect"));
-            let problem = Problem { names_missing_backend: true, ..problem };
+            let problem = problem.with_code(ProblemCode::NoSuchBackend);
             self.warnings.push(problem.with_nearest(name, known.iter().map(String::as_str)));
         }
         false

@@ -19,7 +19,7 @@ pub use import::imported_config::ImportedConfig;
 pub use import::mcp_json::load_mcp_json;
 pub use load::expand::EnvLookup;
 pub use load::{load_file, load_text};
-pub use report::{Problem, Report};
+pub use report::{Problem, ProblemCode, Report};
 pub use settings::{
     AdminSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, RedisSettings,
     RedisTarget, Settings,

@@ -13,13 +13,13 @@ use std::path::Path;
 
 use super::convert::{self, Findings};
 use super::file::File;
-use super::report::{Problem, Report, is_consequence};
+use super::report::{Problem, ProblemCode, Report, is_consequence};
 use super::settings::{Overrides, Settings};
 use super::show::written::without_secrets;
 use crate::file::schema::schema;
 use crate::load::check::CheckResult;
 use crate::load::expand::EnvLookup;
-use crate::load::tree::{FILE_BYTES_MAX, NodeKind};
+use crate::load::tree::{FILE_BYTES_MAX, Node, NodeKind};
 
 /// Loads the YAML config at `path`.
 ///
@@ -53,7 +53,7 @@ fn find_auth_server_file(path: &Path) -> Option<Problem> {
     let message =
         format!("`{AUTH_SERVER}` lies beside it, and this build does not have an authorization server yet");
     Some(
-        Problem::new("", message).with_hint(
+        Problem::new("", message).with_code(ProblemCode::NotBuilt).with_hint(
             "write `incomingAuth` with the issuer that callers log in to, and move that file away",
         ),
     )
@@ -61,15 +61,19 @@ fn find_auth_server_file(path: &Path) -> Option<Problem> {
 
 /// Reads a UTF-8 file of at most [`FILE_BYTES_MAX`] bytes, without its byte order mark.
 pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
-    let unreadable = |error: std::io::Error| Problem::new("", format!("cannot be read: {error}"));
+    let unreadable = |error: std::io::Error| {
+        Problem::new("", format!("cannot be read: {error}")).with_code(ProblemCode::File)
+    };
     let mut bytes = Vec::new();
     // One byte more than the limit, to notice that a file is too large.
     let bound = FILE_BYTES_MAX as u64 + 1;
     Input::open(path).and_then(|input| input.take(bound).read_to_end(&mut bytes)).map_err(unreadable)?;
     if bytes.len() > FILE_BYTES_MAX {
-        return Err(Problem::new("", format!("is larger than {FILE_BYTES_MAX} bytes")));
+        let message = format!("is larger than {FILE_BYTES_MAX} bytes");
+        return Err(Problem::new("", message).with_code(ProblemCode::File));
     }
-    let text = String::from_utf8(bytes).map_err(|_| Problem::new("", "is not UTF-8 text"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Problem::new("", "is not UTF-8 text").with_code(ProblemCode::File))?;
     // Editors on Windows write a byte order mark.
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
@@ -98,7 +102,11 @@ pub fn load_text(
         } else {
             "the file must be a map, with keys such as `name` and `backends`"
         };
-        report.problems.push(Problem::new("", message));
+        report.problems.push(Problem::new("", message).with_code(ProblemCode::Syntax));
+        return Err(report);
+    }
+    if let Some(problem) = find_client_file(&root) {
+        report.problems.push(problem);
         return Err(report);
     }
     let raw = root.to_value();
@@ -128,6 +136,18 @@ pub fn load_text(
         }
         _ => Err(report),
     }
+}
+
+/// Reports the file of a client that was named as a config. Its keys would only be unknown here.
+fn find_client_file(root: &Node) -> Option<Problem> {
+    let NodeKind::Map(entries) = &root.kind else { return None };
+    let is_config = entries.iter().any(|(key, _, _)| key == "backends" || key == "name");
+    let (key, line, _) = entries.iter().find(|(key, _, _)| *key == "mcpServers").filter(|_| !is_config)?;
+    let problem = Problem::new(key.clone(), "this is the file of a client, and not a configuration of vmcp");
+    let problem = problem
+        .with_code(ProblemCode::WrongFile)
+        .with_hint("name it with `--mcp-json`, or convert it with `vmcp init --from`");
+    Some(Problem { line: Some(*line), ..problem })
 }
 
 /// Adds the findings of the conversion to the report, with their lines. Findings that only follow from a

@@ -3,6 +3,69 @@
 
 use std::fmt;
 
+/// The kind of a problem. `vmcp explain` has a page for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProblemCode {
+    /// The file cannot be read, is too large, or is not UTF-8.
+    File,
+    /// The file is not YAML, or not JSON.
+    Syntax,
+    /// The file is a configuration of another kind than was named.
+    WrongFile,
+    /// A key is not known.
+    UnknownKey,
+    /// A required key is missing.
+    MissingKey,
+    /// A value has another type than the key needs.
+    WrongType,
+    /// The value of a key cannot be used.
+    #[default]
+    InvalidValue,
+    /// A reference to the environment cannot be replaced.
+    Variable,
+    /// The key belongs to a feature that this build does not have.
+    NotBuilt,
+    /// A key names a backend that does not exist. `/status` shows such a warning as a finding.
+    NoSuchBackend,
+    /// A setting has no effect, or is accepted and risky.
+    Warning,
+}
+
+impl ProblemCode {
+    /// All codes.
+    pub const ALL: [Self; 11] = [
+        Self::File,
+        Self::Syntax,
+        Self::WrongFile,
+        Self::UnknownKey,
+        Self::MissingKey,
+        Self::WrongType,
+        Self::InvalidValue,
+        Self::Variable,
+        Self::NotBuilt,
+        Self::NoSuchBackend,
+        Self::Warning,
+    ];
+
+    /// The code as it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "config-file",
+            Self::Syntax => "config-syntax",
+            Self::WrongFile => "config-wrong-file",
+            Self::UnknownKey => "config-unknown-key",
+            Self::MissingKey => "config-missing-key",
+            Self::WrongType => "config-wrong-type",
+            Self::InvalidValue => "config-value",
+            Self::Variable => "config-variable",
+            Self::NotBuilt => "config-not-built",
+            Self::NoSuchBackend => "config-no-such-backend",
+            Self::Warning => "config-warning",
+        }
+    }
+}
+
 /// One thing that is wrong with a config, or has no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
@@ -14,8 +77,8 @@ pub struct Problem {
     pub message: String,
     /// The advice how to solve it.
     pub hint: Option<String>,
-    /// True if the key names a backend that does not exist. `/status` shows such a warning as a finding.
-    pub names_missing_backend: bool,
+    /// The kind of the problem.
+    pub code: ProblemCode,
 }
 
 impl Problem {
@@ -26,8 +89,14 @@ impl Problem {
             line: None,
             message: message.into(),
             hint: None,
-            names_missing_backend: false,
+            code: ProblemCode::InvalidValue,
         }
+    }
+
+    /// Sets the kind.
+    pub(crate) fn with_code(mut self, code: ProblemCode) -> Self {
+        self.code = code;
+        self
     }
 
     /// Sets the hint.

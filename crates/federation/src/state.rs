@@ -259,7 +259,7 @@ impl FederationState {
 fn log_findings(findings: &[Finding], before: &[Finding]) {
     let mut new_findings = findings.iter().filter(|finding| before.binary_search(finding).is_err());
     for finding in new_findings.by_ref().take(FINDINGS_LOGGED_MAX) {
-        tracing::warn!(%finding, "catalogue");
+        tracing::warn!(%finding, code = finding.code(), "catalogue");
     }
     let more = new_findings.count();
     if more > 0 {

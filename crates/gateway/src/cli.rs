@@ -1,20 +1,22 @@
 //! The grammar of the command line: commands, arguments, flags and their help texts. `commands` implements
 //! the commands.
 
+mod examples;
 mod limits;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use vmcp::config::Overrides;
 
 pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
 
-/// One MCP endpoint in front of many MCP servers.
+/// One MCP endpoint in front of many MCP servers: it merges their tools, finds the right tool among thousands, and
+/// limits and permits each call by the tool that really runs and the person who asks.
 #[derive(Debug, Parser)]
-#[command(name = "vmcp", version, about, disable_help_subcommand = true)]
+#[command(name = "vmcp", version, disable_help_subcommand = true, after_help = examples::VMCP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     shared: GlobalArgs,
@@ -48,6 +50,7 @@ pub(crate) enum FindingsFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the configured backends over HTTP.
+    #[command(after_help = examples::SERVE)]
     Serve {
         #[command(flatten)]
         source: Source,
@@ -59,11 +62,13 @@ pub(crate) enum Command {
         enable_audit: bool,
     },
     /// Serve the configured backends on standard input and output, for clients that start a process.
+    #[command(after_help = examples::STDIO)]
     Stdio {
         #[command(flatten)]
         source: Source,
     },
     /// Check a configuration and report everything that `serve` would refuse, all at once.
+    #[command(after_help = examples::VALIDATE)]
     Validate {
         #[command(flatten)]
         source: Source,
@@ -75,6 +80,7 @@ pub(crate) enum Command {
         strict: bool,
     },
     /// Write a commented starter configuration.
+    #[command(after_help = examples::INIT)]
     Init {
         /// Convert the servers of an `mcpServers` JSON file, or a Kubernetes manifest with a
         /// `VirtualMCPServer` and the objects that it refers to.
@@ -96,6 +102,7 @@ pub(crate) enum Command {
         once: bool,
     },
     /// List the tools that a configuration offers, with the backend of each.
+    #[command(after_help = examples::TOOLS)]
     Tools {
         #[command(flatten)]
         source: Source,
@@ -107,6 +114,7 @@ pub(crate) enum Command {
         all: bool,
     },
     /// Find tools by what they do, as clients find them with `find_tool`.
+    #[command(after_help = examples::FIND)]
     Find {
         /// Describe what the tool should do.
         query: String,
@@ -117,6 +125,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Call one tool and print its result.
+    #[command(after_help = examples::CALL)]
     Call {
         /// Name the tool as clients see it.
         tool: String,
@@ -130,6 +139,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Show which limits apply to a tool and what is left of them, and change them in a running gateway.
+    #[command(after_help = examples::LIMITS)]
     Limits {
         #[command(subcommand)]
         command: LimitsCommand,
@@ -149,12 +159,32 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Check the machine, the configuration and every server, and print a report for a question for help.
+    #[command(after_help = examples::DOCTOR)]
+    Doctor {
+        #[command(flatten)]
+        source: Source,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain the code of a finding.
+    #[command(after_help = examples::EXPLAIN)]
+    Explain {
+        /// Name the code, such as `server-login` [default: list all codes].
+        code: Option<String>,
+    },
     /// Print the version.
     Version,
     /// Print the completion script for a shell.
     Completions {
         /// Select the shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command, into a folder.
+    Man {
+        /// Name the folder, which must exist. `man -l FOLDER/vmcp.1` shows a page.
+        folder: PathBuf,
     },
     /// Serve one of the demo's built-in servers, on standard input and output or over HTTP.
     #[command(hide = true)]
@@ -316,6 +346,13 @@ impl Listen {
             ..Overrides::default()
         }
     }
+}
+
+/// The completion script for a shell. The generator panics if it cannot write, so it writes into memory.
+pub(crate) fn completion_script(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "vmcp", &mut script);
+    script
 }
 
 fn session_ttl(text: &str) -> Result<Duration, String> {

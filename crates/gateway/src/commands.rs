@@ -2,6 +2,8 @@
 
 pub(crate) mod auth;
 pub(crate) mod call;
+pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod find;
 pub(crate) mod init;
 pub(crate) mod limits;
@@ -9,7 +11,10 @@ pub(crate) mod serve;
 pub(crate) mod tools;
 pub(crate) mod validate;
 
+use std::sync::Once;
+
 use crate::cli::Source;
+use crate::config_source::{self, ConfigFile};
 use crate::terminal;
 use vmcp::RunningGateway;
 use vmcp::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
@@ -18,11 +23,6 @@ use vmcp::process::{environment, user};
 /// The exit code for an error in the configuration, and for a warning with `--strict`. clap uses the same
 /// code for errors in the command line.
 pub(crate) const EXIT_CONFIG_ERROR: u8 = 2;
-
-/// The command line names no configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("name a configuration with --config FILE or --mcp-json FILE")]
-pub(crate) struct NoConfigNamed;
 
 /// The overrides of a command that has no listener flags.
 pub(crate) fn overrides(source: &Source) -> Overrides {
@@ -39,18 +39,25 @@ pub(crate) fn load(source: &Source, overrides: Overrides) -> anyhow::Result<Sett
     Ok(settings)
 }
 
-/// Reads the configuration without printing anything. Also returns the path of its file.
+/// Reads the configuration, and prints which it is if the command line does not name it. Also returns the path of
+/// its file.
 pub(crate) fn read_settings(
     source: &Source,
     mut overrides: Overrides,
 ) -> anyhow::Result<(String, Result<Settings, Report>)> {
     overrides.user = Some(user());
-    let (path, loaded) = match (&source.config, &source.mcp_json) {
-        (Some(path), _) => (path, load_file(path, &environment, &overrides)),
-        (None, Some(path)) => (path, load_mcp_json(path, &environment, &overrides)),
-        (None, None) => return Err(NoConfigNamed.into()),
+    let (file, is_named) = config_source::find(source)?;
+    let path = file.path().display().to_string();
+    if !is_named {
+        // Some commands read the configuration twice.
+        static PRINTED: Once = Once::new();
+        PRINTED.call_once(|| terminal::print_error(format_args!("vmcp: using {path}")));
+    }
+    let loaded = match &file {
+        ConfigFile::Yaml(path) => load_file(path, &environment, &overrides),
+        ConfigFile::McpJson(path) => load_mcp_json(path, &environment, &overrides),
     };
-    Ok((path.display().to_string(), loaded))
+    Ok((path, loaded))
 }
 
 /// The log level of a command that prints a result: errors only, unless `--debug` is given.
@@ -62,8 +69,10 @@ pub(crate) fn command_log_level(settings: &Settings, source: &Source) -> LogLeve
 /// any backend is not listed.
 pub(crate) fn report_missing_backends(gateway: &RunningGateway) -> bool {
     let mut missing = false;
+    let mut codes = Vec::new();
     for report in gateway.federation.reports().iter().filter(|report| !report.is_listed) {
         missing = true;
+        codes.extend(report.status.connect_failure.as_ref().map(|failure| failure.code));
         let (id, transport) = (&report.id, report.status.transport);
         terminal::print_error(format_args!(
             "vmcp: backend `{id}` ({transport}) is not listed: {}",
@@ -71,8 +80,13 @@ pub(crate) fn report_missing_backends(gateway: &RunningGateway) -> bool {
         ));
     }
     for finding in gateway.federation.findings() {
+        codes.push(finding.code());
         // Names of tools may contain line breaks.
         terminal::print_error(format_args!("vmcp: {}", finding.to_string().replace('\n', "\\n")));
+    }
+    let advice = explain::advice(codes);
+    if !advice.is_empty() {
+        terminal::print_error(format_args!("vmcp: {advice}"));
     }
     missing
 }

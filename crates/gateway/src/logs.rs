@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::terminal;
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Json};
 use tracing_subscriber::fmt::{Formatter, MakeWriter, SubscriberBuilder};
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
@@ -50,7 +51,7 @@ pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
         Some(LogFormat::Json) => false,
         None => io::stderr().is_terminal(),
     };
-    let coloured = is_human && io::stderr().is_terminal();
+    let coloured = is_human && terminal::has_colours(&io::stderr());
     let output = OUTPUT.get_or_init(|| Output { has_colours: coloured, ..Output::new(io::stderr()) }).clone();
     let builder = tracing_subscriber::fmt().with_writer(output);
     match filter {

@@ -2,18 +2,20 @@
 
 mod cli;
 mod commands;
+mod config_source;
 mod demo;
 mod logs;
 mod start_progress;
+mod table;
 mod terminal;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use vmcp::config::{LogLevel, Overrides, Report};
+use vmcp::config::{LogLevel, Overrides, Report, Settings};
 
-use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, FindingsFormat};
+use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, LogFormat, Source};
 
 /// Memory of one call is often freed on another thread. The system's allocator takes locks in that case.
 #[global_allocator]
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             terminal::print_error(format_args!("vmcp: {error:#}"));
-            let config = error.is::<Report>() || error.is::<commands::NoConfigNamed>();
+            let config = error.is::<Report>() || error.is::<config_source::NoConfig>();
             ExitCode::from(if config { commands::EXIT_CONFIG_ERROR } else { EXIT_RUNTIME_ERROR })
         }
     }
@@ -49,20 +51,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "vmcp", &mut script);
-            std::io::stdout().write_all(&script)?;
+            std::io::stdout().write_all(&cli::completion_script(shell))?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { folder } => {
+            clap_mangen::generate_to(Cli::command(), folder)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain { code } => commands::explain::run(code.as_deref()),
+        Command::Doctor { source, json } => {
+            let level = if source.debug { LogLevel::Debug } else { LogLevel::Error };
+            logs::start(level, format);
+            on_runtime(commands::doctor::run(source, json))
         }
         Command::Init { from, server, output } => {
             commands::init::run(from.as_deref(), server.as_deref(), output.as_deref())
         }
-        Command::Validate { source, format: FindingsFormat::Text, strict } => {
-            commands::validate::print_text(&source, strict)
-        }
-        Command::Validate { source, format: FindingsFormat::Json, strict } => {
-            commands::validate::print_json(&source, strict)
-        }
+        Command::Validate { source, format, strict } => commands::validate::run(&source, format, strict),
         Command::Config { command } => commands::validate::run_config(&command),
         Command::Serve { source, listen, enable_audit } => {
             let overrides = Overrides { enable_audit, ..listen.overrides(Some(&source)) };
@@ -76,24 +81,20 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             on_runtime(commands::serve::stdio(settings))
         }
         Command::Tools { source, json, all } => {
-            let settings = commands::load(&source, commands::overrides(&source))?;
-            logs::start(commands::command_log_level(&settings, &source), format);
+            let settings = load_for_command(&source, format)?;
             on_runtime(commands::tools::run(settings, json, all))
         }
         Command::Find { query, source, json } => {
-            let settings = commands::load(&source, commands::overrides(&source))?;
-            logs::start(commands::command_log_level(&settings, &source), format);
+            let settings = load_for_command(&source, format)?;
             on_runtime(commands::find::run(settings, &query, json))
         }
         Command::Call { tool, arguments, source, json } => {
-            let settings = commands::load(&source, commands::overrides(&source))?;
-            logs::start(commands::command_log_level(&settings, &source), format);
+            let settings = load_for_command(&source, format)?;
             on_runtime(commands::call::run(settings, tool, arguments, json))
         }
         Command::Auth { command: AuthCommand::NewKey { name } } => commands::auth::new_key(&name),
         Command::Authz { command: AuthzCommand::Explain(asked) } => {
-            let settings = commands::load(&asked.source, commands::overrides(&asked.source))?;
-            logs::start(commands::command_log_level(&settings, &asked.source), format);
+            let settings = load_for_command(&asked.source, format)?;
             on_runtime(commands::auth::explain(settings, asked))
         }
         Command::Limits { command } => {
@@ -112,6 +113,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
     }
+}
+
+/// Loads the configuration for a command that prints a result, and starts logging.
+fn load_for_command(source: &Source, format: Option<LogFormat>) -> anyhow::Result<Settings> {
+    let settings = commands::load(source, commands::overrides(source))?;
+    logs::start(commands::command_log_level(&settings, source), format);
+    Ok(settings)
 }
 
 fn on_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

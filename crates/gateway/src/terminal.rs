@@ -4,11 +4,44 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
+use vmcp::process::environment;
 use vmcp_domain::escape_controls;
 
 /// Prints a result on standard output, escaped.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     io::stdout().write_all(escape_controls(text).as_bytes())
+}
+
+/// The columns of the terminal. `None` if standard output is no terminal.
+pub(crate) fn width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col);
+    // A terminal that does not know its size reports 0.
+    Some(if columns == 0 { 80 } else { usize::from(columns) })
+}
+
+/// Whether output on this stream has colours: on a terminal, unless `NO_COLOR` is set (no-color.org).
+pub(crate) fn has_colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && environment("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The text in a colour, if standard output has colours. `colour` is a number of ANSI escape sequences.
+pub(crate) fn coloured(text: &str, colour: Option<u8>) -> String {
+    match colour.filter(|_| has_colours(&io::stdout())) {
+        Some(colour) => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+        None => text.to_owned(),
+    }
+}
+
+/// The known name that is nearest to a mistyped one. `None` if none is near.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// The similarity (Jaro-Winkler) from which a name is near: one or two mistyped letters.
+    const NEAR: f64 = 0.85;
+    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    scored.filter(|(score, _)| *score >= NEAR).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
 /// Prints the result of a tool on standard output: escaped on a terminal, and unchanged otherwise.

@@ -34,7 +34,7 @@ pub use running::listener::Listener;
 pub use running::start_error::StartError;
 pub use running::{Additions, RunningGateway};
 pub use stack::{AddedLayer, Position};
-pub use status::bucket_json;
+pub use status::{LIMIT_FINDING_CODE, bucket_json};
 pub use tokio_util::sync::CancellationToken;
 /// Audit records.
 pub use vmcp_audit as audit;

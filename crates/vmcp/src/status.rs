@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use vmcp_audit::Audit;
 use vmcp_authz::AuthzPolicy;
-use vmcp_config::Problem;
+use vmcp_config::{Problem, ProblemCode};
 use vmcp_domain::{BoxFuture, CallContext, CallOrigin, Caller, Identity};
 use vmcp_edge::{AccessLevel, AdminPage, AdminPages};
 use vmcp_federation::{Federation, Health};
@@ -35,6 +35,9 @@ pub(crate) struct StatusPages {
     sources: StatusSources,
     ready: Arc<AtomicBool>,
 }
+
+/// The code of findings about limits. `vmcp explain` has a page for it.
+pub const LIMIT_FINDING_CODE: &str = "limit-finding";
 
 /// The parts of the gateway that the pages report about.
 pub(crate) struct StatusSources {
@@ -158,21 +161,29 @@ impl StatusPages {
         )
     }
 
+    /// The code and the text of each finding about the running gateway.
+    fn findings(&self) -> Vec<(&'static str, String)> {
+        let StatusSources { summary, federation, limiter, .. } = &self.sources;
+        let catalogue = federation.findings();
+        let catalogue = catalogue.iter().map(|finding| (finding.code(), finding.to_string()));
+        let missing = summary.warnings.iter().filter(|warning| warning.code == ProblemCode::NoSuchBackend);
+        let missing = missing.map(|warning| (warning.code.as_str(), warning.to_string()));
+        let limits = limiter.as_ref().map(|limiter| limiter.findings()).unwrap_or_default();
+        let limits = limits.into_iter().map(|text| (LIMIT_FINDING_CODE, text));
+        catalogue.chain(missing).chain(limits).collect()
+    }
+
     fn status_json(&self, reader: AccessLevel) -> Value {
         let StatusSources { summary: about, federation, limiter, optimizer, layers, .. } = &self.sources;
         let GatewaySummary { name, group, process_count_max: processes_max, warnings } = about;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.health() == Health::Healthy);
-        let findings = federation.findings();
         // Findings name tools, which policies may hide from a caller with a credential.
         let names_tools = reader >= AccessLevel::Local;
-        let missing_backend_warnings = warnings.iter().filter(|warning| warning.names_missing_backend);
-        let limit_findings = limiter.as_ref().map(|limiter| limiter.findings()).unwrap_or_default();
-        let finding_count = findings.len() + missing_backend_warnings.clone().count() + limit_findings.len();
-        let finding_texts =
-            findings.iter().map(ToString::to_string).chain(missing_backend_warnings.map(ToString::to_string));
-        let finding_texts: Vec<String> =
-            if names_tools { finding_texts.chain(limit_findings).collect() } else { Vec::new() };
+        let mut findings = self.findings();
+        let finding_count = findings.len();
+        findings.retain(|_| names_tools);
+        let (finding_codes, finding_texts): (Vec<_>, Vec<_>) = findings.into_iter().unzip();
         json!({
             "name": name,
             "group_ref": group,
@@ -186,6 +197,7 @@ impl StatusPages {
             "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
             "warning_count": warnings.len(),
             "findings": finding_texts,
+            "finding_codes": finding_codes,
             "finding_count": finding_count,
             "limits": limiter.as_ref().map(|limiter| limiter_json(limiter)),
             "optimizer": optimizer.as_ref().map(|optimizer| {

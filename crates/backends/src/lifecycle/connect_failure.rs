@@ -31,7 +31,49 @@ impl FailedAttempt {
             Transport::StreamableHttp(http) => explain_http(&self.failure, http, policy, false),
             Transport::Sse(http) => explain_http(&self.failure, http, policy, true),
         };
-        ConnectFailure { cause, last_line: self.last_line.clone(), remedy }
+        let code = code_of(self.failure.class());
+        ConnectFailure { code, cause, last_line: self.last_line.clone(), remedy }
+    }
+}
+
+/// The codes of all failures to connect.
+pub const CONNECT_FAILURE_CODES: [&str; 15] = [
+    "server-program",
+    "server-ended",
+    "server-timeout",
+    "server-unknown-host",
+    "server-not-listening",
+    "server-unreachable",
+    "server-certificate",
+    "server-no-tls",
+    "server-not-mcp",
+    "server-http-status",
+    "server-redirect",
+    "server-login",
+    "server-token",
+    "server-settings",
+    "server-too-large",
+];
+
+fn code_of(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Spawn => "server-program",
+        FailureClass::Exited => "server-ended",
+        FailureClass::Timeout | FailureClass::HealthCheck => "server-timeout",
+        FailureClass::Connect(ConnectFault::UnknownHost) => "server-unknown-host",
+        FailureClass::Connect(ConnectFault::Refused) => "server-not-listening",
+        FailureClass::Connect(ConnectFault::Unreachable | ConnectFault::TimedOut | ConnectFault::Other) => {
+            "server-unreachable"
+        }
+        FailureClass::Connect(ConnectFault::Certificate) => "server-certificate",
+        FailureClass::Connect(ConnectFault::NoTls) => "server-no-tls",
+        FailureClass::Protocol | FailureClass::WebPage => "server-not-mcp",
+        FailureClass::Status => "server-http-status",
+        FailureClass::Redirect => "server-redirect",
+        FailureClass::Auth => "server-login",
+        FailureClass::Credential => "server-token",
+        FailureClass::Settings => "server-settings",
+        FailureClass::TooLarge => "server-too-large",
     }
 }
 

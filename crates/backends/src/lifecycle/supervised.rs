@@ -308,7 +308,8 @@ impl SupervisedConnection {
         } else if is_logged(count) {
             let failures = (count > 1).then_some(count);
             tracing::warn!(
-                backend = %self.policy.id, class = class.as_str(), failures, cause = %explained,
+                backend = %self.policy.id, class = class.as_str(), code = explained.code, failures,
+                cause = %explained,
                 "backend cannot be connected"
             );
         }

@@ -14,7 +14,7 @@ use vmcp_json::{Json, Members};
 
 use super::Findings;
 use crate::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
-use crate::report::{Problem, item_path, join_path};
+use crate::report::{Problem, ProblemCode, item_path, join_path};
 use crate::settings::Overrides;
 
 /// How callers are authenticated; the authenticator is started later.
@@ -263,7 +263,8 @@ fn warn_of_shared_names(auth: &IncomingAuth, policies: &[String], findings: &mut
                 let message =
                     format!("`{named}` is the API key and every user of the issuer with this subject");
                 let hint = "add `when { principal.claim_iss == \"vmcp:api-key\" }`, or the issuer's";
-                findings.warnings.push(Problem::new(path, message).with_hint(hint));
+                let warning = Problem::new(path, message).with_code(ProblemCode::Warning);
+                findings.warnings.push(warning.with_hint(hint));
             }
         }
     }

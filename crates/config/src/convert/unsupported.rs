@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Findings;
 use crate::file::{File, Telemetry};
-use crate::report::{Problem, item_path};
+use crate::report::{Problem, ProblemCode, item_path};
 
 /// A feature that this build does not have.
 pub(crate) struct UnsupportedFeature {
@@ -67,7 +67,7 @@ pub(crate) fn remove_unsupported(root: &mut Map<String, Value>) -> Result<Vec<Pr
     let removed = requested.filter(|row| root.shift_remove(row.path).is_some());
     let message =
         |row: &UnsupportedFeature| format!("this build does not have {} yet: left out", row.feature);
-    Ok(removed.map(|row| Problem::new(row.path, message(row))).collect())
+    Ok(removed.map(|row| Problem::new(row.path, message(row)).with_code(ProblemCode::NotBuilt)).collect())
 }
 
 /// Reports the sections of the table, and the keys that only the Kubernetes operator can resolve.
@@ -75,7 +75,8 @@ pub(super) fn refuse(file: &File, findings: &mut Findings<'_>) {
     for row in UNSUPPORTED {
         if (row.is_requested)(file) {
             let message = format!("this build does not have {} yet", row.feature);
-            findings.push(Problem::new(row.path, message).with_hint(row.remedy));
+            let problem = Problem::new(row.path, message).with_code(ProblemCode::NotBuilt);
+            findings.push(problem.with_hint(row.remedy));
         }
     }
     if !file.composite_tool_refs.is_empty() {

@@ -13,7 +13,8 @@ use crate::convert::{self, Findings};
 use crate::file::{Aggregation, Backend, BackendTransport, File, NameForm};
 use crate::load::expand::{self, EnvLookup};
 use crate::load::read_file;
-use crate::report::{Problem, Report, is_consequence, item_path, join_path, nearest_name};
+use crate::load::tree::{self, NodeKind};
+use crate::report::{Problem, ProblemCode, Report, is_consequence, item_path, join_path, nearest_name};
 use crate::settings::{Overrides, Settings};
 use crate::show::written::without_secrets;
 
@@ -107,10 +108,14 @@ pub(crate) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
         Ok(root) => root,
         Err(error) => {
             let message = format!("not valid JSON at column {}: {}", error.column_display(), error.kind());
-            out.problems.push(Problem {
-                line: u64::try_from(error.line_display()).ok(),
-                ..Problem::new("", message)
-            });
+            let problem = if is_yaml_config(text) {
+                Problem::new("", "this is a configuration in YAML, and not the JSON file of a client")
+                    .with_code(ProblemCode::WrongFile)
+                    .with_hint("name it with `--config`")
+            } else {
+                Problem::new("", message).with_code(ProblemCode::Syntax)
+            };
+            out.problems.push(Problem { line: u64::try_from(error.line_display()).ok(), ..problem });
             return out;
         }
     };
@@ -137,13 +142,20 @@ pub(crate) fn parse(text: &str, env: Option<EnvLookup<'_>>) -> Servers {
                     "is called `{}` here: clients refuse tool names that begin with it",
                     backend.name
                 );
-                out.warnings.push(Problem::new(&path, message));
+                out.warnings.push(Problem::new(&path, message).with_code(ProblemCode::Warning));
             }
             out.backends.push(backend);
             out.paths.push(path);
         }
     }
     out
+}
+
+/// True for text that is YAML with the keys of a config file.
+fn is_yaml_config(text: &str) -> bool {
+    let Ok(root) = tree::parse(text) else { return false };
+    let NodeKind::Map(entries) = root.kind else { return false };
+    entries.iter().any(|(key, _, _)| ["name", "backends", "groupRef"].contains(&key.as_str()))
 }
 
 /// The keys under which other clients have the map of servers.
@@ -182,7 +194,8 @@ impl ServerReader<'_, '_> {
             return None;
         };
         if is_disabled(entries) {
-            self.out.warnings.push(Problem::new(&self.path, "is disabled and left out"));
+            let warning = Problem::new(&self.path, "is disabled and left out");
+            self.out.warnings.push(warning.with_code(ProblemCode::Warning));
             return None;
         }
         let mut backend = Backend { name: name.to_owned(), ..Backend::default() };
@@ -207,6 +220,7 @@ impl ServerReader<'_, '_> {
                         continue;
                     }
                     let known = ["command", "args", "env", "cwd", "url", "headers", "type", "disabled"];
+                    let warning = warning.with_code(ProblemCode::Warning);
                     self.out.warnings.push(warning.with_nearest(key, known));
                 }
             }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::file::duration::{self, DurationError};
 use crate::load::tree::{Node, NodeKind, describe, to_json};
-use crate::report::{Problem, item_path, join_path, nearest_name};
+use crate::report::{Problem, ProblemCode, item_path, join_path, nearest_name};
 
 /// The result of a check.
 pub(crate) struct CheckResult {
@@ -102,7 +102,8 @@ impl<'a> Checker<'a> {
     }
 
     fn report_wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
-        self.add_problem(node, path, format!("must be {expected}, but is {}", describe(node)));
+        self.add_problem(node, path, format!("must be {expected}, but is {}", describe(node))).code =
+            ProblemCode::WrongType;
     }
 
     fn check_object(&mut self, node: &Node, schema: &'a Value, parent_path: &str) -> Value {
@@ -142,7 +143,7 @@ impl<'a> Checker<'a> {
             }
             let path = join_path(parent_path, key);
             if !self.intended_paths.contains(&path) {
-                self.add_problem(node, &path, "is required");
+                self.add_problem(node, &path, "is required").code = ProblemCode::MissingKey;
             }
             out.insert(key.to_owned(), self.placeholder(&schema["properties"][key]));
         }
@@ -165,6 +166,7 @@ impl<'a> Checker<'a> {
             problem = problem.with_hint(format!("known keys are {}", names.join(", ")));
         }
         problem.line = Some(line);
+        problem.code = ProblemCode::UnknownKey;
         self.unknown_keys.push(problem);
         nearest_key
     }

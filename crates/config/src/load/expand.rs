@@ -3,7 +3,7 @@
 //! function.
 
 use crate::load::tree::{Node, NodeKind};
-use crate::report::{Problem, item_path, join_path};
+use crate::report::{Problem, ProblemCode, item_path, join_path};
 
 /// Returns the value of an environment variable, or `None` if it is not set.
 pub type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -56,6 +56,10 @@ pub(crate) enum ExpandError {
 impl ExpandError {
     /// The problem at `path`.
     pub(crate) fn to_problem(&self, path: &str) -> Problem {
+        self.described(path).with_code(ProblemCode::Variable)
+    }
+
+    fn described(&self, path: &str) -> Problem {
         match self {
             Self::Missing(name) => {
                 Problem::new(path, format!("the environment variable `{name}` is not set"))

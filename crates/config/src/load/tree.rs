@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Error as Yaml, NonFiniteFloatPolicy, Options, Spanned};
 
-use crate::report::Problem;
+use crate::report::{Problem, ProblemCode};
 
 /// The largest config file, in bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
@@ -74,7 +74,8 @@ pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
         return Err(Problem::new(
             "",
             format!("the file has {} bytes; at most {FILE_BYTES_MAX} are read", text.len()),
-        ));
+        )
+        .with_code(ProblemCode::File));
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -110,7 +111,8 @@ fn from_str(text: &str, options: Options) -> Result<RawNode, Problem> {
         let column =
             location.map_or_else(String::new, |location| format!(" at column {}", location.column()));
         let line = location.map(|location| location.line());
-        let problem = Problem::new("", format!("not valid YAML{column}: {message}"));
+        let problem =
+            Problem::new("", format!("not valid YAML{column}: {message}")).with_code(ProblemCode::Syntax);
         let is_flow = line.is_some_and(|line| has_bare_reference(text, line));
         Problem {
             line,

@@ -43,7 +43,11 @@ sessionStorage: {provider: redis, address: 'h:6379'}
         ("sessionStorage.provider: has no effect: sessions are kept in this process", false),
     ] {
         let found = settings.warnings.iter().find(|warning| warning.to_string().starts_with(start));
-        assert_eq!(found.map(|warning| warning.names_missing_backend), Some(absent), "{start} in {told:#?}");
+        assert_eq!(
+            found.map(|warning| warning.code == crate::ProblemCode::NoSuchBackend),
+            Some(absent),
+            "{start} in {told:#?}"
+        );
         assert!(found.unwrap().line.is_some(), "{start}");
     }
 }

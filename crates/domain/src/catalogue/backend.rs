@@ -133,6 +133,8 @@ impl BackendState {
 /// address, so clients never see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectFailure {
+    /// The kind of the failure. `vmcp explain` has a page for each.
+    pub code: &'static str,
     /// What happened, as a clause without a full stop.
     pub cause: String,
     /// The last line that the backend's process wrote before it failed: shortened, without control characters.

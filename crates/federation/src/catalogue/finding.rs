@@ -79,6 +79,37 @@ pub enum Finding {
 /// The length of the longest tool name that common clients accept, in characters.
 pub(crate) const NAME_CHARS_MAX: usize = 64;
 
+impl Finding {
+    /// The codes of all findings.
+    pub const CODES: [&str; 9] = [
+        "name-unresolved",
+        "name-shadowed",
+        "name-duplicate",
+        "name-too-long",
+        "name-unsafe",
+        "name-invalid",
+        "item-malformed",
+        "list-failure",
+        "tool-unknown",
+    ];
+
+    /// The code of the finding. `vmcp explain` has a page for each.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unresolved { .. } => "name-unresolved",
+            Self::Shadowed { .. } => "name-shadowed",
+            Self::Duplicate { .. } => "name-duplicate",
+            Self::TooLong { .. } => "name-too-long",
+            Self::UnsafeCharacters { .. } => "name-unsafe",
+            Self::InvalidName { .. } => "name-invalid",
+            Self::MalformedItem { .. } => "item-malformed",
+            Self::ListFailure { .. } => "list-failure",
+            Self::UnknownTool { .. } => "tool-unknown",
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

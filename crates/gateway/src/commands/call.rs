@@ -61,9 +61,7 @@ pub(crate) async fn run(
 
 async fn suggest_tool(gateway: &RunningGateway, ctx: &CallContext, name: &str) -> Option<String> {
     let tools = gateway.authorized.list_tools(ctx).await.ok()?;
-    let best = tools.iter().max_by(|a, b| {
-        let score = |tool: &vmcp_domain::Tool| strsim::jaro_winkler(name, tool.name.as_str());
-        score(a).total_cmp(&score(b))
-    })?;
-    Some(format!("; did you mean `{}`? `vmcp tools` lists them all", best.name))
+    let near = terminal::nearest(name, tools.iter().map(|tool| tool.name.as_str()));
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_else(|| ";".to_owned());
+    Some(format!("{near} `vmcp tools` lists them all"))
 }

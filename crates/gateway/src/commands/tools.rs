@@ -8,6 +8,7 @@ use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, Tool};
 
+use crate::table::Table;
 use crate::{start_progress, terminal};
 
 /// Connects, lists the tools, prints them and stops. Backends that cannot be reached are named on standard
@@ -19,10 +20,9 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
     let all_tools = gateway.federation.list_tools(&ctx).await?;
     let exposed_tools = gateway.exposed.list_tools(&ctx).await?;
     let visible: HashSet<&str> = exposed_tools.iter().map(|tool| tool.name.as_str()).collect();
-    let mut out = String::new();
     let listed: Vec<&Tool> =
         all_tools.iter().filter(|tool| all || visible.contains(tool.name.as_str())).collect();
-    if as_json {
+    let out = if as_json {
         let rows = listed.iter().map(|tool| {
             json!({
                 "name": tool.name.as_str(),
@@ -32,15 +32,16 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
                 "description": tool.description,
             })
         });
-        out = serde_json::to_string_pretty(&rows.collect::<Vec<_>>())?;
-        out.push('\n');
+        serde_json::to_string_pretty(&rows.collect::<Vec<_>>())? + "\n"
     } else {
-        let width = listed.iter().map(|tool| tool.name.as_str().chars().count()).max().unwrap_or(0);
+        let mut table = Table::with_header(&["TOOL", "SERVER", "DESCRIPTION"]);
         for tool in &listed {
-            let hidden = if visible.contains(tool.name.as_str()) { "" } else { "  (hidden)" };
-            out += &format!("{:width$}  {}/{}{hidden}\n", tool.name, tool.target.backend, tool.target.name);
+            let hidden = if visible.contains(tool.name.as_str()) { "" } else { " (hidden)" };
+            let server = format!("{}/{}{hidden}", tool.target.backend, tool.target.name);
+            table.add(vec![tool.name.to_string(), server, tool.description.clone().unwrap_or_default()]);
         }
-    }
+        table.render()
+    };
     terminal::print(&out)?;
     let missing = super::report_missing_backends(&gateway);
     gateway.stop().await;

@@ -3,14 +3,21 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::cli::{ConfigCommand, Source};
+use crate::cli::{ConfigCommand, FindingsFormat, Source};
 use crate::terminal;
 use serde_json::{Value, json};
 use vmcp::config::{Problem, Settings, effective_json, effective_yaml, schema_text};
 
-/// Loads the configuration as `serve` would and prints that it can be served. With `strict`, a warning is a
-/// failure.
-pub(crate) fn print_text(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
+/// Runs `vmcp validate`. With `strict`, a warning is a failure.
+pub(crate) fn run(source: &Source, format: FindingsFormat, strict: bool) -> anyhow::Result<ExitCode> {
+    match format {
+        FindingsFormat::Text => print_text(source, strict),
+        FindingsFormat::Json => print_json(source, strict),
+    }
+}
+
+/// Loads the configuration as `serve` would and prints that it can be served.
+fn print_text(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
     let settings = super::load(source, super::overrides(source))?;
     let is_refused = strict && !settings.warnings.is_empty();
     eprintln!(
@@ -32,9 +39,9 @@ pub(crate) fn print_text(source: &Source, strict: bool) -> anyhow::Result<ExitCo
     Ok(if is_refused { ExitCode::from(super::EXIT_CONFIG_ERROR) } else { ExitCode::SUCCESS })
 }
 
-/// Prints the same as one JSON object: `valid`, and `errors` and `warnings` with `path`, `line`, `message`
+/// Prints the same as one JSON object: `valid`, and `errors` and `warnings` with `code`, `path`, `line`, `message`
 /// and `hint`. `name`, `backends` and `processesMax` are null if the configuration has errors.
-pub(crate) fn print_json(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
+fn print_json(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
     let (file, loaded) = super::read_settings(source, super::overrides(source))?;
     let (settings, errors, warnings) = match loaded {
         Ok(settings) => {
@@ -58,8 +65,8 @@ pub(crate) fn print_json(source: &Source, strict: bool) -> anyhow::Result<ExitCo
     Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_CONFIG_ERROR) })
 }
 
-fn problem_json(Problem { path, line, message, hint, .. }: &Problem) -> Value {
-    json!({"path": path, "line": line, "message": message, "hint": hint})
+fn problem_json(Problem { path, line, message, hint, code }: &Problem) -> Value {
+    json!({"code": code.as_str(), "path": path, "line": line, "message": message, "hint": hint})
 }
 
 fn plural(count: usize) -> &'static str {

@@ -32,6 +32,7 @@ pub(super) fn status_row(report: &BackendReport, shows_output: bool) -> Value {
         "isolation": status.isolation,
         "caller_connections": status.caller_connections,
         "last_error": report.last_error(),
+        "failure_code": status.connect_failure.as_ref().map(|failure| failure.code),
         "failure": status.connect_failure.as_ref().filter(|_| shows_output).map(ToString::to_string),
         "failing_lists": report.list_failures.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
         "circuit": report.circuit.map(|circuit| circuit_state(circuit.state)),

@@ -631,6 +631,7 @@ incomingAuth: {type: anonymous, oidc: {issuer: 'https://issuer.example.com', aud
 /// Wrong `mcpServers` files of desktop clients.
 pub(super) const JSON: &[(&str, &str)] = &[
     ("JSON: broken", "{\"mcpServers\": {\"a\": }}"),
+    ("JSON: a configuration in YAML", "name: a\nbackends: []\n"),
     ("JSON: no servers", "{\"mcpservers\": {}}"),
     (
         "JSON: wrong servers",

@@ -4,6 +4,7 @@
 pub(super) const SHAPE: &[(&str, &str)] = &[
     ("an empty file", ""),
     ("a list in place of a map", "- name: a"),
+    ("the file of a client", "{\"mcpServers\": {\"a\": {\"command\": \"npx\"}}}"),
     ("not YAML", "name: a\n  backends: []\n"),
     ("a tab", "name: a\n\tbackends: []\n"),
     ("two documents", "name: a\n---\nname: b\n"),

@@ -37,7 +37,9 @@ impl AdminClient {
     ) -> anyhow::Result<(Self, Option<Settings>)> {
         let RunningSource { source, url, token_file: file } = args;
         let has_source = source.config.is_some() || source.mcp_json.is_some();
-        let settings = has_source.then(|| commands::load(source, commands::overrides(source))).transpose()?;
+        let settings = (has_source || url.is_none())
+            .then(|| commands::load(source, commands::overrides(source)))
+            .transpose()?;
         let found = match (url, &settings) {
             (Some(url), _) => Self::new(url)?,
             (None, Some(settings)) => {

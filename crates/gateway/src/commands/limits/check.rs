@@ -29,7 +29,9 @@ pub(super) async fn run(
     let LimitsSubject { tool, user, issuer, claims } = subject;
     let claims = parse_claims(claims)?;
     let has_source = source.config.is_some() || source.mcp_json.is_some();
-    let settings = has_source.then(|| commands::load(source, commands::overrides(source))).transpose()?;
+    let settings = (has_source || url.is_none())
+        .then(|| commands::load(source, commands::overrides(source)))
+        .transpose()?;
     let issuer = issuer.clone().or_else(|| settings.map(|settings| settings.admin.issuer));
     let user = user.clone().map(|user| (issuer.unwrap_or_else(|| DEFAULT_ISSUER.to_owned()), user));
     let Some(url) = url else {
