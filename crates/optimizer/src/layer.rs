@@ -6,6 +6,8 @@
 pub(crate) mod arguments;
 pub(crate) mod availability_order;
 pub(crate) mod find_result;
+mod find_text;
+mod signature;
 pub(crate) mod virtual_tools;
 
 use std::sync::Arc;

@@ -17,11 +17,11 @@ pub fn text(text: &str) -> Reply {
     Reply::complete(text_content(text))
 }
 
-/// Builds a tool result with one JSON value: as structured content, and as text for clients that ignore
-/// structured content.
+/// Builds a tool result with one JSON value as structured content, and a text for clients that ignore structured
+/// content.
 #[must_use]
-pub fn structured(value: Json) -> Reply {
-    let mut members = text_content(value.as_str());
+pub fn structured(value: Json, text: &str) -> Reply {
+    let mut members = text_content(text);
     members.insert("structuredContent", value);
     Reply::complete(members)
 }

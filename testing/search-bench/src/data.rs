@@ -116,9 +116,14 @@ struct LiveTask {
 pub(crate) fn live_mcp_bench(folder: &Path) -> anyhow::Result<LabelledSet> {
     let servers: Vec<LiveServer> = read_json(&folder.join("tools.json"))?;
     let mut tools = Vec::new();
-    for one in servers.into_iter().flat_map(|server| server.tools.into_values()).flat_map(|part| part.tools) {
-        let name = one["name"].as_str().context("a tool without a name")?;
-        tools.push(tool(name, one["description"].as_str(), &one["inputSchema"], one["title"].as_str())?);
+    for (server, part) in servers.into_iter().flat_map(|server| server.tools) {
+        for one in part.tools {
+            let name = one["name"].as_str().context("a tool without a name")?;
+            let mut tool =
+                tool(name, one["description"].as_str(), &one["inputSchema"], one["title"].as_str())?;
+            tool.target.backend = server.as_str().into();
+            tools.push(tool);
+        }
     }
     let tasks: Vec<LiveTask> = read_json(&folder.join("tasks.json"))?;
     let mut requests = Vec::new();
@@ -129,6 +134,52 @@ pub(crate) fn live_mcp_bench(folder: &Path) -> anyhow::Result<LabelledSet> {
         requests.push(Request { text: task.question, relevant: labels.lines().map(label).collect() });
     }
     Ok(LabelledSet { name: "LiveMCPBench".to_owned(), tools, requests })
+}
+
+/// The recorded catalogues in `folder`, with requests in plain words: those of the end-to-end tests and those beside
+/// this package. Only clashing names have the name of their server as a prefix, as under `conflictResolution: auto`.
+pub(crate) fn catalogues(folder: &Path) -> anyhow::Result<LabelledSet> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
+    files.sort();
+    let (mut tools, mut names, mut by_server) = (Vec::new(), HashMap::new(), HashMap::new());
+    for file in files {
+        let server = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let recorded: Value = read_json(&file)?;
+        for one in recorded["tools"].as_array().context("no `tools`")? {
+            let name = one["name"].as_str().context("a tool without a name")?;
+            let advertised =
+                if names.contains_key(name) { format!("{server}_{name}") } else { name.to_owned() };
+            let text = |key: &str| one[key].as_str();
+            let mut tool = tool(&advertised, text("description"), &one["inputSchema"], text("title"))?;
+            tool.target = RoutingTarget { backend: server.as_str().into(), name: name.into() };
+            tools.push(tool);
+            by_server.insert(format!("{server}/{name}"), advertised.clone());
+            names.entry(name.to_owned()).or_insert_with(Vec::new).push(advertised);
+        }
+    }
+    let tasks: Vec<(String, Vec<String>)> = serde_json::from_str(include_str!("../../e2e/tasks.json"))?;
+    let own: Vec<(String, Vec<String>)> = serde_json::from_str(include_str!("../requests.json"))?;
+    let task = |(text, wanted): (String, Vec<String>)| {
+        let relevant = wanted.iter().flat_map(|name| names.get(name).into_iter().flatten().cloned());
+        Request { text, relevant: relevant.collect() }
+    };
+    let own = own.into_iter().map(|(text, wanted)| {
+        let advertised = |name: &String| by_server.get(name).unwrap_or(name).clone();
+        let relevant = wanted.iter().map(advertised).collect();
+        Request { text, relevant }
+    });
+    let requests: Vec<Request> = tasks.into_iter().map(task).chain(own).collect();
+    let listed: BTreeSet<&str> = tools.iter().map(|tool: &Tool| tool.name.as_str()).collect();
+    for request in &requests {
+        let missing = request.relevant.iter().find(|name| !listed.contains(name.as_str()));
+        ensure!(
+            missing.is_none() && !request.relevant.is_empty(),
+            "{}: {missing:?} is no tool",
+            request.text
+        );
+    }
+    Ok(LabelledSet { name: "Catalogues".to_owned(), tools, requests })
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 //! retrieval` and `cargo xtask bench search`, which also fetch the data; never part of the product.
 
 mod data;
+mod floor;
 mod fts5;
 mod models;
 mod retrieval;
@@ -43,18 +44,27 @@ enum Bench {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let (name, table) = match &cli.bench {
+    let tables = match &cli.bench {
         Bench::Retrieval { bfcl, own } => {
-            let mut sets = vec![data::bfcl(bfcl)?, data::live_mcp_bench(&cli.data.join("livemcpbench"))?];
+            let mut sets = vec![
+                data::bfcl(bfcl)?,
+                data::live_mcp_bench(&cli.data.join("livemcpbench"))?,
+                data::catalogues(&cli.data.join("catalogues"))?,
+            ];
             for file in own {
                 sets.push(data::custom_set(file)?);
             }
-            ("retrieval", retrieval::table(&sets)?)
+            vec![("retrieval", retrieval::table(&sets)?), ("floor", floor::table(&sets))]
         }
-        Bench::Search => ("search", speed::speed_table(&cli.data)?),
+        Bench::Search => vec![("search", speed::speed_table(&cli.data)?)],
     };
-    println!("{table}");
-    cli.page.map_or(Ok(()), |page| write(&page, name, &table))
+    for (name, table) in tables {
+        println!("{table}");
+        if let Some(page) = &cli.page {
+            write(page, name, &table)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes `table` between the markers of `name` in the page.

@@ -7,11 +7,13 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
-use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names};
+use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names, text_of};
 use vmcp_e2e::process::fixture;
 use vmcp_e2e::{cache, servers, wait};
 
 const TOKEN_BYTES: usize = 4;
+/// The form of results for clients that show a model the text only.
+const TEXT: &str = "text";
 /// How often a model searches before it gives up.
 const SEARCHES_MAX: usize = 2;
 
@@ -44,7 +46,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         ("everything, files, memory, time, git", live_backends(&servers::SERVER_NAMES, scratch.path())?),
         ("14 recorded catalogues", recorded_backends()?),
     ] {
-        for schemas in ["full", "compact"] {
+        for schemas in ["full", "compact", TEXT] {
             let account = count_tokens(&backends, schemas, &tasks)?;
             println!("{}", row(name, schemas, &account));
         }
@@ -76,7 +78,8 @@ fn count_tokens(backends: &[Backend], schemas: &str, tasks: &[Task]) -> anyhow::
     let plain = Gateway::start(&config(NamePolicy::Prefixed, backends, ""))?;
     let list = HttpClient::open(&plain.url, ProtocolFamily::Stateless)?.list_tools()?;
     drop(plain);
-    let extra = format!("optimizer: {{returnSchemas: {schemas}}}\n");
+    let return_schemas = if schemas == TEXT { "full" } else { schemas };
+    let extra = format!("optimizer: {{returnSchemas: {return_schemas}}}\n");
     let gateway = Gateway::start(&config(NamePolicy::Prefixed, backends, &extra))?;
     let status = gateway.url.replace("/mcp", "/status");
     wait::until_within(std::time::Duration::from_secs(300), "every tool has its vector", || {
@@ -94,7 +97,9 @@ fn count_tokens(backends: &[Backend], schemas: &str, tasks: &[Task]) -> anyhow::
         let arguments = json!({"tool_description": what});
         let result = client.call("find_tool", arguments.clone())?;
         // A model reads either the text or the structured content, not both.
-        search += json_bytes(&arguments) + json_bytes(&result["structuredContent"]);
+        let read =
+            if schemas == TEXT { text_of(&result).len() } else { json_bytes(&result["structuredContent"]) };
+        search += json_bytes(&arguments) + read;
         let tools = result["structuredContent"]["tools"].as_array().cloned().unwrap_or_default();
         let hit = names(&tools).iter().any(|name| right.iter().any(|tool| is_tool(name, tool)));
         found += usize::from(hit);

@@ -52,10 +52,13 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
 fn to_text(found: &SearchResults) -> String {
     let width = found.tools.iter().map(|result| result.tool.name.as_str().chars().count()).max().unwrap_or(0);
     let mut out = String::new();
+    if !found.fits && !found.tools.is_empty() {
+        out.push_str("nothing fits well; the nearest tools are:\n");
+    }
     for (rank, result) in found.tools.iter().enumerate() {
         let SearchResult { tool, availability: prospect, hit } = result;
         // Writing into a string cannot fail.
-        let _ = write!(out, "{:>2}  {:width$}  {:.3}", rank + 1, tool.name, hit.score);
+        let _ = write!(out, "{:>2}  {:width$}  {:.3}  fit {:.2}", rank + 1, tool.name, hit.score, hit.fit());
         let _ = write!(out, "  words {:.3}", hit.lexical);
         if let Some(semantic) = hit.semantic {
             let _ = write!(out, "  meaning {semantic:.3}");
@@ -80,6 +83,7 @@ fn to_json(found: &SearchResults) -> anyhow::Result<String> {
             "name": tool.name.as_str(),
             "backend": tool.target.backend.as_str(),
             "score": hit.score,
+            "fit": hit.fit(),
             "lexical": hit.lexical,
             "semantic": hit.semantic,
             "matched": hit.matched.iter().map(|word| word.word.as_str()).collect::<Vec<_>>(),

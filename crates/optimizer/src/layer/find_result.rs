@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use vmcp_domain::{Availability, RateLimit, Reply, Retry};
+use vmcp_domain::{Availability, CALL_TOOL, RateLimit, Reply, Retry};
 use vmcp_json::{Json, Members};
 use vmcp_wire::{definitions, tool_result};
 
+use crate::layer::find_text;
 use crate::optimizer::{SearchResult, SearchResults};
 use crate::policy::Schemas;
 
@@ -78,7 +79,7 @@ pub(crate) fn write_result(
     let token_metrics = TokenMetrics::of(results.list_bytes, returned);
     let raw: Vec<&RawValue> = tools.iter().map(Json::decode::<&RawValue>).collect::<Result<_, _>>()?;
     let result = Json::encode(&FindResult { tools: raw, token_metrics })?;
-    Ok((tool_result::structured(result), token_metrics))
+    Ok((tool_result::structured(result, &find_text::write(results, CALL_TOOL)), token_metrics))
 }
 
 fn tool_entry(result: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_json::JsonError> {

@@ -31,7 +31,7 @@ const CALL_DEFINITION: &str = r#"{
 "description":"Runs a tool that find_tool returned.",
 "inputSchema":{"type":"object","properties":{
 "tool_name":{"type":"string","description":"The tool's name, exactly as find_tool returned it."},
-"parameters":{"type":"object","description":"The tool's arguments, as its inputSchema says."}},
+"parameters":{"type":"object","additionalProperties":true,"description":"The tool's arguments, as find_tool returned them."}},
 "required":["tool_name","parameters"]},
 "annotations":{"title":"Call a tool"}}"#;
 

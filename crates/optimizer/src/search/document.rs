@@ -13,7 +13,9 @@ use crate::search::text;
 /// The field in which a word occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
-    /// The advertised name.
+    /// The name of the server. It is a product in most cases.
+    Server,
+    /// The advertised name, without the prefix that names the server.
     Name,
     /// The display title.
     Title,
@@ -24,7 +26,7 @@ pub(crate) enum Field {
 }
 
 /// The number of fields.
-pub(crate) const FIELDS: usize = 4;
+pub(crate) const FIELDS: usize = 5;
 
 /// The words of one tool, counted for each field. Any number of indexes can share it.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,11 +47,12 @@ struct Entry {
 }
 
 impl Document {
-    /// The document of `tool`: its advertised name, title, effective description and input schema.
+    /// The document of `tool`: its server, advertised name, title, effective description and input schema.
     #[must_use]
     pub fn from_tool(tool: &Tool) -> Self {
         let mut counter = WordCounter::new();
-        counter.add(Field::Name, tool.name.as_str());
+        counter.add(Field::Server, tool.target.backend.as_str());
+        counter.add(Field::Name, name_without_server(tool));
         let title = tool.definition.get("title").and_then(Json::decode_string);
         if let Some(title) = title.as_deref().or(tool.hints.title.as_deref()) {
             counter.add(Field::Title, title);
@@ -86,17 +89,32 @@ impl Document {
     }
 }
 
+/// The advertised name without the prefix that names the server, as `conflictResolution: prefix` and many servers
+/// write it. The words of a prefix are in the field [`Field::Server`].
+pub(crate) fn name_without_server(tool: &Tool) -> &str {
+    let name = tool.name.as_str();
+    let server = tool.target.backend.as_str();
+    let rest = name.get(..server.len()).filter(|start| start.eq_ignore_ascii_case(server));
+    let rest = rest.map(|_| name.get(server.len()..).unwrap_or_default());
+    let rest = rest.and_then(|rest| rest.strip_prefix(|c: char| !c.is_alphanumeric()));
+    rest.map(|rest| rest.trim_start_matches(|c: char| !c.is_alphanumeric()))
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(name)
+}
+
 /// The text of `tool` that is embedded: the words of its name, a colon and the description, without line
 /// breaks. Parameters are left out, because they cost a model more than they improve the vector.
 #[must_use]
 pub fn embedding_text(tool: &Tool) -> String {
     let mut text = String::new();
-    text::each_name_word(tool.name.as_str(), |word| {
+    let mut add = |word: &str| {
         if !text.is_empty() {
             text.push(' ');
         }
         text.push_str(word);
-    });
+    };
+    text::each_name_word(tool.target.backend.as_str(), &mut add);
+    text::each_name_word(name_without_server(tool), &mut add);
     let description = text::truncate(tool.description.as_deref().unwrap_or_default(), text::TEXT_BYTES_MAX);
     if !description.trim().is_empty() {
         text.push(':');

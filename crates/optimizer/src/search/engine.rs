@@ -43,12 +43,31 @@ pub struct Hit {
     pub score: f32,
     /// The lexical score: a sum without an upper bound, 0 if the tool contains no word of the query.
     pub lexical: f32,
+    /// How much of the query the tool covers: its lexical score relative to a tool that contains every word of the
+    /// query as strongly as possible. 0 to 1, comparable between queries.
+    pub coverage: f32,
     /// The cosine between the vectors of the query and of the tool, -1 to 1; `None` unless both have a
     /// vector.
     pub semantic: Option<f32>,
     /// The words of the query that the tool contains, by falling share. Empty unless
     /// [`SearchOptions::explain`] is set.
     pub matched: Vec<MatchedWord>,
+}
+
+impl Hit {
+    /// How well the tool fits the query, 0 to 1, comparable between queries: by its meaning or by its words, whichever
+    /// is more. 0.35 is the least fit of nearly all tools that were found rightly.
+    #[must_use]
+    pub fn fit(&self) -> f32 {
+        /// A tool that covers a fifth of the query by its words fits as well as one with a cosine of 0.35.
+        const COVERAGE_SCALE: f32 = 1.75;
+        /// With words alone a smaller part has to suffice, because nothing else can show that a tool fits.
+        const COVERAGE_SCALE_WITHOUT_MEANING: f32 = 5.0;
+        match self.semantic {
+            Some(cosine) => cosine.max(self.coverage * COVERAGE_SCALE).clamp(0.0, 1.0),
+            None => (self.coverage * COVERAGE_SCALE_WITHOUT_MEANING).min(1.0),
+        }
+    }
 }
 
 impl Engine {
@@ -87,11 +106,12 @@ impl Engine {
             semantic_ratio: options.semantic_ratio,
             distance_max: options.semantic_distance_max,
         };
-        let found = fuse::fuse(&scored.scores, &similarities, mix, options.count);
+        let found = fuse::fuse(&scored.scores, &scored.leads, &similarities, mix, options.count);
         let hit = |one: fuse::Fused| Hit {
             index: one.index,
             score: one.score,
             lexical: scored.scores.get(one.index).copied().unwrap_or_default(),
+            coverage: scored.coverage(one.index),
             semantic: similarities.get(one.index).copied().flatten(),
             matched: if options.explain {
                 self.lexical.matched_words(query, &scored, one.index)

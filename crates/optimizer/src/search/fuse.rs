@@ -26,11 +26,12 @@ const LEXICAL_SCALE: f32 = 10.0;
 /// contains a word of the query or if its meaning is near enough. `count` documents are returned if that many
 /// match.
 ///
-/// `lexical` has a score for every document, 0 for no match. `similarities` has a cosine for each document that
-/// can be compared, and may be empty. Cosines are rescaled to 0 to 1 before weighting, because each model has
+/// `lexical` has a score for every document, 0 for no match. `leads` names the documents that come first, whatever
+/// their scores are. `similarities` has a cosine for each document that can be compared, and may be empty. Cosines are rescaled to 0 to 1 before weighting, because each model has
 /// its own usual range. For a document without a vector the lexical score also replaces the semantic one.
 pub(crate) fn fuse(
     lexical: &[f32],
+    leads: &[bool],
     similarities: &[Option<f32>],
     options: FusionOptions,
     count: usize,
@@ -49,13 +50,24 @@ pub(crate) fn fuse(
             .then_some(Fused { index, score: lexical_score * (1.0 - ratio) + semantic_score * ratio })
     });
     let mut found: Vec<Fused> = documents.collect();
-    let order =
-        |one: &Fused, other: &Fused| other.score.total_cmp(&one.score).then(one.index.cmp(&other.index));
+    let leads = |one: &Fused| leads.get(one.index).copied().unwrap_or_default();
+    let order = |one: &Fused, other: &Fused| {
+        leads(other)
+            .cmp(&leads(one))
+            .then(other.score.total_cmp(&one.score))
+            .then(one.index.cmp(&other.index))
+    };
     if count < found.len() {
         found.select_nth_unstable_by(count, order);
         found.truncate(count);
     }
     found.sort_unstable_by(order);
+    // A leading document has at least the score of those behind it.
+    let mut behind = 0.0_f32;
+    for one in found.iter_mut().rev() {
+        one.score = one.score.max(behind);
+        behind = one.score;
+    }
     let best = found.first().map_or(0.0, |best| best.score);
     if best > 0.0 {
         found.iter_mut().for_each(|one| one.score /= best);

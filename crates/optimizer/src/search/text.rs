@@ -4,8 +4,10 @@
 //! Which words a tool has is left to [`crate::search::document`], and their weights to [`crate::search::lexical`].
 
 mod stem;
+mod synonyms;
 
 pub(crate) use stem::append_stem;
+pub(crate) use synonyms::each_synonym;
 
 /// Maximum length of a text that is read, in bytes; the purpose of a tool is described at the beginning.
 pub(crate) const TEXT_BYTES_MAX: usize = 8 * 1024;

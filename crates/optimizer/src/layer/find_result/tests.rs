@@ -32,7 +32,7 @@ fn found(description_bytes: usize, schema_bytes: usize) -> SearchResult {
     SearchResult {
         tool,
         availability: Availability::Unavailable,
-        hit: Hit { index: 0, score: 1.0, lexical: 1.0, semantic: None, matched: Vec::new() },
+        hit: Hit { index: 0, score: 1.0, lexical: 1.0, coverage: 1.0, semantic: None, matched: Vec::new() },
     }
 }
 
@@ -40,7 +40,7 @@ fn found(description_bytes: usize, schema_bytes: usize) -> SearchResult {
 fn a_very_large_tool_is_shortened_and_says_so() {
     for (description, schema, has_schema) in [(100, 100, true), (3 << 20, 100, true), (100, 2 << 20, false)] {
         let tools = vec![found(description, schema); 8];
-        let findings = SearchResults { tools, semantic: false, list_bytes: 0 };
+        let findings = SearchResults { tools, semantic: false, fits: true, tool_count: 40, list_bytes: 0 };
         for schemas in [Schemas::Full, Schemas::Compact] {
             let (reply, _) = write_result(&findings, schemas).unwrap();
             let bytes = reply.members.to_json().as_str().len();

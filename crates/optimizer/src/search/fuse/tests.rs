@@ -11,7 +11,7 @@ fn indices(
     distance_max: f32,
     count: usize,
 ) -> Vec<usize> {
-    fuse(lexical, similar, FusionOptions { semantic_ratio: ratio, distance_max }, count)
+    fuse(lexical, &[], similar, FusionOptions { semantic_ratio: ratio, distance_max }, count)
         .into_iter()
         .map(|one| one.index)
         .collect()
@@ -35,7 +35,7 @@ fn meaning_alone_matches_only_when_near() {
 #[test]
 fn a_document_without_a_vector_is_taken_at_its_word() {
     let mix = FusionOptions { semantic_ratio: 0.7, distance_max: ALL };
-    let found = fuse(&[20.0, 5.0, 0.0], &[None, Some(0.5), Some(0.3)], mix, 9);
+    let found = fuse(&[20.0, 5.0, 0.0], &[], &[None, Some(0.5), Some(0.3)], mix, 9);
     assert_eq!(found[0], Fused { index: 0, score: 1.0 });
     assert_eq!(found[1].index, 1);
     // Half of a full lexical score and the nearest meaning, relative to twice a full lexical score.
@@ -68,12 +68,12 @@ proptest! {
         let mix = FusionOptions { semantic_ratio: ratio, distance_max: distance };
         let matches = |(score, cosine): (&f32, &Option<f32>)| *score > 0.0 || ratio > 0.0 && cosine.is_some_and(|c| 1.0 - c <= distance);
         let matching = lexical.iter().zip(&similar).filter(|&(score, cosine)| matches((score, cosine))).count();
-        let found = fuse(&lexical, &similar, mix, count);
+        let found = fuse(&lexical, &[], &similar, mix, count);
         prop_assert_eq!(found.len(), matching.min(count));
         prop_assert!(found.iter().all(|one| (0.0..=1.0001).contains(&one.score)), "{:?}", found);
         prop_assert!(found.is_sorted_by(|one, other| one.score > other.score || one.score == other.score && one.index < other.index));
         // A result with a smaller count is a prefix of a result with a larger one.
-        let all = fuse(&lexical, &similar, mix, usize::MAX);
+        let all = fuse(&lexical, &[], &similar, mix, usize::MAX);
         prop_assert_eq!(&all[..found.len()], &found[..]);
     }
 
@@ -86,4 +86,11 @@ proptest! {
         let at = |place| order.iter().position(|one| *one == place).unwrap();
         prop_assert!(at(better) < at(worse));
     }
+}
+
+#[test]
+fn a_leading_document_is_first_and_its_score_is_the_best() {
+    let mix = FusionOptions { semantic_ratio: 0.0, distance_max: 1.0 };
+    let found = fuse(&[20.0, 5.0, 10.0], &[false, true, false], &[], mix, 2);
+    assert_eq!(found.iter().map(|one| (one.index, one.score)).collect::<Vec<_>>(), [(1, 1.0), (0, 1.0)]);
 }

@@ -18,6 +18,8 @@ pub(super) struct Word {
     /// The word as it was written, case-folded.
     pub(super) text: String,
     pub(super) stem: String,
+    /// The stems of words that mean the same.
+    pub(super) synonyms: Vec<String>,
 }
 
 impl Query {
@@ -38,9 +40,10 @@ impl Query {
             let mut stem = String::new();
             text::append_stem(word, &mut stem);
             if words.iter().all(|other| other.stem != stem) {
-                words.push(Word { text: word.to_owned(), stem });
+                words.push(Word { text: word.to_owned(), stem, synonyms: Vec::new() });
             }
         });
+        add_synonyms(&mut words);
         words
     }
 
@@ -52,5 +55,23 @@ impl Query {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
+    }
+}
+
+/// Adds the synonyms of each word, and of each two words in a row to the first of them.
+fn add_synonyms(words: &mut [Word]) {
+    for index in 0..words.len() {
+        let mut found = Vec::new();
+        let mut add = |synonym: &str| {
+            let mut stem = String::new();
+            text::append_stem(synonym, &mut stem);
+            found.push(stem);
+        };
+        text::each_synonym(&words[index].text, &mut add);
+        if let Some(next) = words.get(index + 1) {
+            text::each_synonym(&format!("{} {}", words[index].text, next.text), &mut add);
+        }
+        found.retain(|stem| words.iter().all(|word| word.stem != *stem));
+        words[index].synonyms = found;
     }
 }
