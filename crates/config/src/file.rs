@@ -280,6 +280,10 @@ pub(crate) struct Aggregation {
     /// equal another one ends in a hash, and the original is the title. Limits and policies name the safe names. Left
     /// out: `any`, and `safe` for an `mcpServers` file.
     pub(crate) names: Option<NameForm>,
+    /// What happens when a tool differs from what was recorded of it: its title, description, schemas or annotations,
+    /// or when a backend has a new tool. `warn`: it is logged and shown in `/status`; `hold`: the tool is also held back
+    /// until `vmcp tools approve`. Left out: `warn`.
+    pub(crate) pin_tools: Option<PinTools>,
     /// The prefix format and the priority order for `conflictResolution`. Left out: the defaults of its keys.
     pub(crate) conflict_resolution_config: Option<ConflictResolutionConfig>,
     /// Filters and overrides for the tools of single backends, at most one entry for each backend. Needed by
@@ -290,6 +294,14 @@ pub(crate) struct Aggregation {
     pub(crate) exclude_all_tools: Option<bool>,
     /// Whether the tools of backends without an entry in `tools` are visible: `allow` or `deny`. Left out: `allow`.
     pub(crate) default_tool_visibility: Option<ToolVisibility>,
+}
+
+/// What happens when a tool differs from its record.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PinTools {
+    Warn,
+    Hold,
 }
 
 /// Which names of tools and prompts clients see.

@@ -12,7 +12,7 @@ use vmcp_audit::AuditSettings;
 use vmcp_backends::policy::{BackendPolicy, CallerBounds, Transport};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_federation::policy::{
-    AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, NameStyle, Visibility,
+    AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, NameStyle, PinMode, Visibility,
 };
 use vmcp_identity::BearerPolicy;
 use vmcp_wire::error_response::AnswerShape;
@@ -214,6 +214,10 @@ fn aggregation_values(policy: &AggregationPolicy) -> Value {
         "names": match policy.names {
             NameStyle::Any => "any",
             NameStyle::Safe { .. } => "safe",
+        },
+        "pinTools": match policy.pin_mode {
+            PinMode::Warn => "warn",
+            PinMode::Hold => "hold",
         },
         "conflictResolutionConfig": format.map(|format| json!({"prefixFormat": format.to_string()})),
         "excludeAllTools": policy.exclude_all_tools,

@@ -9,6 +9,7 @@ pub(crate) mod listed_names;
 mod merge;
 pub(crate) mod overview;
 pub(crate) mod safe_names;
+pub(crate) mod tool_change;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct BackendListing {
     /// False for a backend that was withdrawn. Its items are not listed but its names stay reserved. A name
     /// therefore never moves to another backend without the client's knowledge.
     pub is_available: bool,
+    /// The findings about tools that differ from their records.
+    pub pin_findings: Vec<Finding>,
     /// True for lists that an earlier process saved, until the backend has answered this one.
     pub is_stale: bool,
 }
@@ -86,6 +89,7 @@ impl Catalogue {
             }
         }
         for listing in listings.iter().filter(|listing| listing.is_available) {
+            findings.extend(listing.pin_findings.iter().cloned());
             let backend = || listing.backend.clone();
             let Inventory { malformed_items: remarks, list_failures: failing, .. } = &*listing.inventory;
             findings.extend(

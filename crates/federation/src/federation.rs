@@ -2,6 +2,7 @@
 //! [`refresh`] keeps the catalogue up to date.
 
 mod info;
+mod inspect;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,16 +14,14 @@ use vmcp_domain::{
     ReadResource, Reply, ResourceList, StartupWait, TaskHandle, TaskRequest, TemplateList, ToolList,
 };
 
-use crate::catalogue::finding::Finding;
-use crate::catalogue::listed_names::NameKind;
+use crate::catalogue::Catalogue;
 use crate::catalogue::overview::{ItemFilter, overview};
-use crate::catalogue::{BackendListing, Catalogue};
 use crate::health::refresh;
-use crate::health::report::BackendReport;
 use crate::per_caller::caller_lists::CallerLists;
 use crate::per_caller::caller_views::CallerViews;
+use crate::pins::ToolPins;
 use crate::policy::{AggregationPolicy, HealthPolicy};
-use crate::state::{BackendEntry, FederationState};
+use crate::state::FederationState;
 use crate::views::CatalogueViews;
 
 /// A gateway over many backends.
@@ -41,12 +40,23 @@ impl Federation {
     /// tasks.
     #[must_use]
     pub fn start(policy: AggregationPolicy, health: HealthPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
+        Self::start_with_pins(policy, None, health, backends)
+    }
+
+    /// As [`Self::start`], and compares tools with their records.
+    #[must_use]
+    pub fn start_with_pins(
+        policy: AggregationPolicy,
+        pins: Option<ToolPins>,
+        health: HealthPolicy,
+        backends: Vec<Arc<dyn Backend>>,
+    ) -> Self {
         let per_caller = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_credentials());
         let personal: Vec<usize> = per_caller.map(|(index, _)| index).collect();
         let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.has_caller_connections());
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
         let shared_indices = (0..backends.len()).filter(|index| !personal.contains(index)).collect();
-        let state = Arc::new(FederationState::new(policy, health, backends, shared_indices));
+        let state = Arc::new(FederationState::new(policy, pins, health, backends, shared_indices));
         state.publish_saved_lists();
         let views = Arc::new(CatalogueViews {
             shared: Arc::clone(&state),
@@ -67,48 +77,6 @@ impl Federation {
         let mut undiscovered = self.state.undiscovered.subscribe();
         // The sender lives in `self.state`, so the channel cannot close while this waits.
         let _ = undiscovered.wait_for(|count| *count == 0).await;
-    }
-
-    /// The state of every backend, in the order of the configuration.
-    #[must_use]
-    pub fn reports(&self) -> Vec<BackendReport> {
-        let parts = self.state.listings.lock();
-        let report =
-            |(backend_index, (member, part)): (usize, (&Arc<BackendEntry>, &Option<BackendListing>))| {
-                let views = &self.views.caller_views;
-                let caller_count = views.contains(backend_index).then(|| views.caller_count(backend_index));
-                let inventory = part.as_ref().map(|part| &part.inventory);
-                BackendReport {
-                    id: member.backend.id().clone(),
-                    status: member.backend.status(),
-                    is_stale: part.as_ref().is_some_and(|part| part.is_stale),
-                    is_listed: caller_count.is_some_and(|count| count > 0)
-                        || part.as_ref().is_some_and(|part| part.is_available),
-                    tool_count: inventory.map_or(0, |inventory| inventory.tools.len()),
-                    resource_count: inventory
-                        .map_or(0, |inventory| inventory.resources.len() + inventory.templates.len()),
-                    prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
-                    caller_count,
-                    list_failures: inventory
-                        .map_or_else(Vec::new, |inventory| inventory.list_failures.clone()),
-                    checks: member.checks.lock().clone(),
-                    circuit: member.breaker.as_ref().map(|breaker| breaker.report(Instant::now())),
-                }
-            };
-        self.state.backends.iter().zip(parts.iter()).enumerate().map(report).collect()
-    }
-
-    /// The findings about the shared catalogue as it is now, sorted.
-    #[must_use]
-    pub fn findings(&self) -> Vec<Finding> {
-        self.state.catalogue.load().findings.clone()
-    }
-
-    /// True when a catalogue of some caller has listed this name since the start. Only the first 10,000 names
-    /// of each kind are remembered.
-    #[must_use]
-    pub fn has_listed(&self, kind: NameKind, name: &str) -> bool {
-        self.state.listed_names.contains(kind, name)
     }
 
     /// Joins the instructions and capabilities of the backends of which some item is visible. With `permits`,

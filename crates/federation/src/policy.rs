@@ -19,6 +19,8 @@ pub struct AggregationPolicy {
     pub conflicts: ConflictPolicy,
     /// Which names clients see.
     pub names: NameStyle,
+    /// What happens to a tool that differs from its record.
+    pub pin_mode: PinMode,
     /// Whether the tools of backends without an entry in `backends` are visible.
     pub default_visibility: Visibility,
     /// Hides every tool of every backend from clients. It overrides all other visibility settings.
@@ -32,11 +34,22 @@ impl Default for AggregationPolicy {
         Self {
             conflicts: ConflictPolicy::Auto { format: PrefixFormat::default() },
             names: NameStyle::Any,
+            pin_mode: PinMode::Warn,
             default_visibility: Visibility::Show,
             exclude_all_tools: false,
             backends: BTreeMap::new(),
         }
     }
+}
+
+/// What happens to a tool that differs from its record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PinMode {
+    /// It is offered, logged and shown to operators.
+    #[default]
+    Warn,
+    /// It is held back until an operator approves it.
+    Hold,
 }
 
 /// Which names of tools and prompts clients see.

@@ -18,6 +18,7 @@ use crate::catalogue::{BackendListing, Catalogue};
 use crate::health::circuit_breaker::CircuitBreaker;
 use crate::health::health_checks::{CheckFailure, HealthChecks};
 use crate::health::timing::DISCOVERY_COUNT_MAX;
+use crate::pins::ToolPins;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::subscriptions::SubscriptionTable;
 
@@ -27,6 +28,8 @@ const FINDINGS_LOGGED_MAX: usize = 100;
 /// The state of one federation. Indices into `backends` and `listings` follow the order of the configuration.
 pub(crate) struct FederationState {
     pub(crate) policy: AggregationPolicy,
+    /// The records of tools. `None` if none are kept.
+    pins: Option<ToolPins>,
     pub(crate) health: HealthPolicy,
     pub(crate) backends: Vec<Arc<BackendEntry>>,
     pub(crate) backend_indices: HashMap<BackendId, usize>,
@@ -73,6 +76,7 @@ impl FederationState {
     /// The state before any backend has answered. `shared_indices` are the backends with shared lists.
     pub(crate) fn new(
         policy: AggregationPolicy,
+        pins: Option<ToolPins>,
         health: HealthPolicy,
         backends: Vec<Arc<dyn Backend>>,
         shared_indices: BTreeSet<usize>,
@@ -89,6 +93,7 @@ impl FederationState {
         let indices = backends.iter().enumerate().map(|(index, backend)| (backend.id().clone(), index));
         Self {
             policy,
+            pins,
             health,
             backend_indices: indices.collect(),
             listings: Mutex::new(backends.iter().map(|_| None).collect()),
@@ -139,6 +144,20 @@ impl FederationState {
         }
     }
 
+    /// Compares an inventory with the records of its tools: what may be offered of it, and the findings. `is_stale`
+    /// means that the records are not changed.
+    pub(crate) fn review(
+        &self,
+        backend: &BackendId,
+        inventory: Inventory,
+        is_stale: bool,
+    ) -> (Inventory, Vec<Finding>) {
+        match &self.pins {
+            Some(pins) => pins.review(backend, inventory, is_stale),
+            None => (inventory, Vec::new()),
+        }
+    }
+
     /// Publishes the lists that an earlier process saved, until the backends answer.
     pub(crate) fn publish_saved_lists(&self) {
         let mut indices = self.unlisted.borrow().clone();
@@ -153,10 +172,12 @@ impl FederationState {
         for (index, inventory) in saved {
             indices.remove(&index);
             if let (Some(slot), Some(entry)) = (listings.get_mut(index), self.backends.get(index)) {
+                let (inventory, pin_findings) = self.review(entry.backend.id(), inventory, true);
                 *slot = Some(BackendListing {
                     backend: entry.backend.id().clone(),
                     inventory: Arc::new(inventory),
                     is_available: true,
+                    pin_findings,
                     is_stale: true,
                 });
             }

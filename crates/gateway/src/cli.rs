@@ -1,6 +1,7 @@
 //! The grammar of the command line: commands, arguments, flags and their help texts. `commands` implements
 //! the commands.
 
+mod auth;
 mod examples;
 mod limits;
 
@@ -11,6 +12,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 
 use vmcp::config::Overrides;
 
+pub(crate) use auth::{Action, AuthCommand, AuthzCommand, ExplainArgs, ToolsCommand};
 pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
 
 /// One MCP endpoint in front of many MCP servers: it merges their tools, finds the right tool among thousands, and
@@ -102,8 +104,10 @@ pub(crate) enum Command {
         once: bool,
     },
     /// List the tools that a configuration offers, with the backend of each.
-    #[command(after_help = examples::TOOLS)]
+    #[command(after_help = examples::TOOLS, args_conflicts_with_subcommands = true)]
     Tools {
+        #[command(subcommand)]
+        command: Option<ToolsCommand>,
         #[command(flatten)]
         source: Source,
         /// Print JSON.
@@ -195,56 +199,6 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PORT")]
         http: Option<u16>,
     },
-}
-
-/// The commands of `vmcp auth`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuthCommand {
-    /// Create an API key for a machine. The key is printed once; the configuration gets its hash.
-    NewKey {
-        /// Name the machine that presents the key. The name becomes the subject of the caller.
-        name: String,
-    },
-}
-
-/// The commands of `vmcp authz`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuthzCommand {
-    /// Report whether a caller may do something, and which policies decide.
-    Explain(ExplainArgs),
-}
-
-/// The request for which `vmcp authz explain` evaluates the policies.
-#[derive(Args, Debug)]
-pub(crate) struct ExplainArgs {
-    /// Select the action.
-    #[arg(value_enum)]
-    pub(crate) action: Action,
-    /// Name the tool or the prompt, or give the URI of the resource.
-    pub(crate) name: String,
-    /// Name the caller as its issuer does [default: an anonymous caller].
-    #[arg(long)]
-    pub(crate) user: Option<String>,
-    /// Name the issuer of the caller [default: the issuer that `incomingAuth` names].
-    #[arg(long, requires = "user")]
-    pub(crate) issuer: Option<String>,
-    /// Set the claims of the caller, as a JSON object.
-    #[arg(long, value_name = "JSON", requires = "user")]
-    pub(crate) claims: Option<String>,
-    /// Set the arguments of the call, as a JSON object.
-    #[arg(long, value_name = "JSON")]
-    pub(crate) arguments: Option<String>,
-    #[command(flatten)]
-    pub(crate) source: Source,
-}
-
-/// The actions under their names in policies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Action {
-    CallTool,
-    GetPrompt,
-    ReadResource,
 }
 
 /// The commands of `vmcp config`.

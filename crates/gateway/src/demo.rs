@@ -53,8 +53,16 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Serves one of the built-in servers: over HTTP on a port, or else on standard input and output.
+pub(crate) async fn serve_one(name: String, port: Option<u16>) -> anyhow::Result<ExitCode> {
+    match port {
+        None => serve_stdio(name).await,
+        Some(port) => serve_http(name, port).await,
+    }
+}
+
 /// Serves one built-in server on standard input and output. The demo starts this as a child process.
-pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
+async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
     let server = builtin::by_name(&name).with_context(|| format!("no built-in server is called `{name}`"))?;
     let policy = edge_policy(&name, ([127, 0, 0, 1], 0).into());
     let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
@@ -64,7 +72,7 @@ pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
 }
 
 /// Serves one built-in server over HTTP, as a backend with almost no cost of its own for measurements.
-pub(crate) async fn serve_http(name: String, port: u16) -> anyhow::Result<ExitCode> {
+async fn serve_http(name: String, port: u16) -> anyhow::Result<ExitCode> {
     let server = builtin::by_name(&name).with_context(|| format!("no built-in server is called `{name}`"))?;
     let policy = edge_policy(&name, ([127, 0, 0, 1], port).into());
     let edge = HttpEdge::bind(policy, server.clone(), server, None)?;

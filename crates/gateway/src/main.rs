@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use vmcp::config::{LogLevel, Overrides, Report, Settings};
 
-use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, LogFormat, Source};
+use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, LogFormat, Source, ToolsCommand};
 
 /// Memory of one call is often freed on another thread. The system's allocator takes locks in that case.
 #[global_allocator]
@@ -80,9 +80,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             logs::start(settings.log_level, format);
             on_runtime(commands::serve::stdio(settings))
         }
-        Command::Tools { source, json, all } => {
-            let settings = load_for_command(&source, format)?;
-            on_runtime(commands::tools::run(settings, json, all))
+        Command::Tools { command: Some(ToolsCommand::Approve { names, dry_run, source }), .. } => {
+            approve_tools(&source, format, &names, dry_run)
+        }
+        Command::Tools { command: None, source, json, all } => {
+            on_runtime(commands::tools::run(load_for_command(&source, format)?, json, all))
         }
         Command::Find { query, source, json } => {
             let settings = load_for_command(&source, format)?;
@@ -107,12 +109,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::DemoServer { name, http } => {
             logs::start(LogLevel::Warn, format);
-            match http {
-                None => on_runtime(demo::serve_stdio(name)),
-                Some(port) => on_runtime(demo::serve_http(name, port)),
-            }
+            on_runtime(demo::serve_one(name, http))
         }
     }
+}
+
+fn approve_tools(
+    source: &Source,
+    format: Option<LogFormat>,
+    names: &[String],
+    is_dry_run: bool,
+) -> anyhow::Result<ExitCode> {
+    let settings = load_for_command(source, format)?;
+    on_runtime(async move { commands::tools::approve::run(settings, names, is_dry_run).await })
 }
 
 /// Loads the configuration for a command that prints a result, and starts logging.

@@ -28,6 +28,7 @@ pub mod process;
 mod running;
 mod stack;
 mod status;
+pub mod tool_records;
 
 pub use builder::Builder;
 pub use running::listener::Listener;

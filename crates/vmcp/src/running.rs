@@ -35,7 +35,6 @@ use crate::audit_decisions::CapturingObserver;
 use crate::metrics::Metrics;
 use crate::metrics::auth_metrics::CountedAuthenticator;
 use crate::operator_token::OperatorToken;
-use crate::process;
 use crate::running::availability::AvailabilityProbe;
 use crate::running::gateway_info::AuthorizedInfo;
 use crate::running::listener::Listener;
@@ -65,7 +64,7 @@ pub struct Additions {
     /// process that serves a configuration. Default: false.
     pub persists_levels: bool,
     /// Serves the lists of backends that an earlier process has saved in the state folder until the backends
-    /// answer, and saves them for the next process. Default: false.
+    /// answer, and saves them and the records of tools for the next process. Default: false.
     pub saves_lists: bool,
 }
 
@@ -137,10 +136,10 @@ impl RunningGateway {
         let metrics = Metrics::new(&namespace, &name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let edge = start_edge_policy(edge, &clock, &metrics)?;
-        let processes = process::process_policy(process_count_max);
         let lists = backends::lists_folder(&admin, saves_lists);
-        let (backends, counted) = backends::start(backends, &edge.server.name, &processes, lists, &metrics)?;
-        let federation = Federation::start(aggregation.clone(), health, counted);
+        let (backends, counted) =
+            backends::start(backends, &edge.server.name, process_count_max, lists, &metrics)?;
+        let federation = backends::federate(&aggregation, (&admin, saves_lists), health, counted)?;
         metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
         let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vmcp_domain::{BackendId, BackendToolName, HintOverride, ToolName, ToolOverride as Override};
 use vmcp_federation::policy::{
-    AggregationPolicy, ConflictPolicy, NameStyle, PrefixFormat, ToolPolicy, Visibility,
+    AggregationPolicy, ConflictPolicy, NameStyle, PinMode, PrefixFormat, ToolPolicy, Visibility,
 };
 
 use super::Findings;
 use crate::file::{
-    Aggregation, ConflictResolution, ConflictResolutionConfig, NameForm, ToolAnnotations, ToolOverride,
-    ToolVisibility, WorkloadTools,
+    Aggregation, ConflictResolution, ConflictResolutionConfig, NameForm, PinTools, ToolAnnotations,
+    ToolOverride, ToolVisibility, WorkloadTools,
 };
 use crate::report::{item_path, join_path};
 
@@ -24,6 +24,7 @@ pub(super) fn convert(
 ) -> Option<AggregationPolicy> {
     let Aggregation {
         names: name_form,
+        pin_tools,
         conflict_resolution,
         conflict_resolution_config,
         tools,
@@ -46,6 +47,10 @@ pub(super) fn convert(
         names: match name_form {
             Some(NameForm::Safe) => NameStyle::Safe { chars_max: safe_chars_max(server_name) },
             Some(NameForm::Any) | None => NameStyle::Any,
+        },
+        pin_mode: match pin_tools {
+            Some(PinTools::Hold) => PinMode::Hold,
+            Some(PinTools::Warn) | None => PinMode::Warn,
         },
         default_visibility: if hides_by_default { Visibility::Hide } else { Visibility::Show },
         exclude_all_tools: exclude_all_tools.unwrap_or(false),

@@ -5,6 +5,8 @@ use std::fmt;
 
 use vmcp_domain::{BackendId, ListFailure, MalformedItem};
 
+use crate::catalogue::tool_change::ToolChange;
+
 /// One finding about the catalogue. Its text says what to do about it, where an override helps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
@@ -67,6 +69,17 @@ pub enum Finding {
         /// The list, with the class and the cause of the failure.
         failure: ListFailure,
     },
+    /// A tool differs from its record.
+    ToolChanged {
+        /// The backend that offers it.
+        backend: BackendId,
+        /// Its name at the backend.
+        tool: String,
+        /// How it differs.
+        change: ToolChange,
+        /// Whether it is held back until an operator approves it.
+        is_held: bool,
+    },
     /// A filter, rename or override of the configuration names a tool that its backend does not offer.
     UnknownTool {
         /// The name in the configuration.
@@ -81,7 +94,7 @@ pub(crate) const NAME_CHARS_MAX: usize = 64;
 
 impl Finding {
     /// The codes of all findings.
-    pub const CODES: [&str; 9] = [
+    pub const CODES: [&str; 11] = [
         "name-unresolved",
         "name-shadowed",
         "name-duplicate",
@@ -91,6 +104,8 @@ impl Finding {
         "item-malformed",
         "list-failure",
         "tool-unknown",
+        "tool-changed",
+        "tool-held",
     ];
 
     /// The code of the finding. `vmcp explain` has a page for each.
@@ -106,6 +121,8 @@ impl Finding {
             Self::MalformedItem { .. } => "item-malformed",
             Self::ListFailure { .. } => "list-failure",
             Self::UnknownTool { .. } => "tool-unknown",
+            Self::ToolChanged { is_held: false, .. } => "tool-changed",
+            Self::ToolChanged { is_held: true, .. } => "tool-held",
         }
     }
 }
@@ -161,6 +178,17 @@ impl fmt::Display for Finding {
                     f,
                     "`{list}` of backend `{backend}` cannot be read and is as far as known before ({class}: {cause})"
                 )
+            }
+            Self::ToolChanged { backend, tool, change, is_held } => {
+                let (tool, change) = (tool.escape_debug(), change.as_str());
+                write!(f, "tool `{tool}` of backend `{backend}` {change} since it was recorded")?;
+                if *is_held {
+                    write!(
+                        f,
+                        ", and is held back; see it with `vmcp tools approve --dry-run`, and approve it with `vmcp tools approve`"
+                    )?;
+                }
+                Ok(())
             }
             Self::UnknownTool { name, backend } => {
                 write!(

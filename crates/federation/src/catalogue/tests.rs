@@ -30,6 +30,7 @@ fn listing(backend: &str, tools: &[&str], prompts: &[&str]) -> BackendListing {
         backend: backend.into(),
         inventory: Arc::new(inventory),
         is_available: true,
+        pin_findings: Vec::new(),
         is_stale: false,
     }
 }

@@ -122,10 +122,12 @@ async fn refresh_backend(
                 prompts = inventory.prompts.len(),
                 "backend listed"
             );
+            let (inventory, pin_findings) = views.shared.review(backend.id(), inventory, false);
             let part = BackendListing {
                 backend: backend.id().clone(),
                 inventory: Arc::new(inventory),
                 is_available: true,
+                pin_findings,
                 is_stale: false,
             };
             views.update_listing(backend_index, |slot| *slot = Some(part));

@@ -77,6 +77,7 @@ impl CallerLists {
                     backend: backend.id().clone(),
                     inventory,
                     is_available: true,
+                    pin_findings: Vec::new(),
                     is_stale: false,
                 },
             ))
@@ -230,6 +231,7 @@ impl CallerLists {
             tracing::debug!(backend = %member.backend.id(), "a caller's own lists could not be read");
             return;
         };
+        let (inventory, _) = shared.review(member.backend.id(), inventory, true);
         let is_shared = {
             let parts = shared.listings.lock();
             let part = parts.get(index).and_then(Option::as_ref);

@@ -36,7 +36,9 @@ Examples:
 pub(crate) const TOOLS: &str = "\
 Examples:
   vmcp tools                                a table, shortened to the width of the terminal
-  vmcp tools --all --json";
+  vmcp tools --all --json
+  vmcp tools approve --dry-run              which tools differ from what was approved
+  vmcp tools approve github/create_issue";
 
 pub(crate) const FIND: &str = "\
 Example:

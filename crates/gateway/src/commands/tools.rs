@@ -1,5 +1,7 @@
 //! `vmcp tools`: lists the tools that a configuration offers, with the backend of each.
 
+pub(crate) mod approve;
+
 use std::collections::HashSet;
 use std::process::ExitCode;
 

@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use vmcp_backends::policy::{BackendPolicy, ProcessPolicy};
+use vmcp_backends::policy::BackendPolicy;
 use vmcp_backends::{Backends, ClientInfo};
 use vmcp_config::AdminSettings;
 use vmcp_domain::Backend;
+use vmcp_federation::policy::{AggregationPolicy, HealthPolicy, PinMode};
+use vmcp_federation::{Federation, ToolPins};
 
 use crate::metrics::Metrics;
 use crate::metrics::backend_metrics::{CountedBackend, backend_counters};
+use crate::process;
 use crate::running::start_error::StartError;
+use crate::tool_records::ToolRecordsFile;
 
 /// The folder of the saved lists in the state folder.
 const LISTS_FOLDER: &str = "lists";
@@ -20,19 +24,53 @@ pub(super) fn lists_folder(admin: &AdminSettings, saves_lists: bool) -> Option<P
     admin.state_folder.as_deref().filter(|_| saves_lists).map(|folder| folder.join(LISTS_FOLDER))
 }
 
+/// Starts the federation, which compares tools with their records in the state folder.
+///
+/// # Errors
+/// As [`tool_pins`].
+pub(super) fn federate(
+    policy: &AggregationPolicy,
+    (admin, is_writer): (&AdminSettings, bool),
+    health: HealthPolicy,
+    backends: Vec<Arc<dyn Backend>>,
+) -> Result<Federation, StartError> {
+    let pins = tool_pins(policy, admin, is_writer)?;
+    Ok(Federation::start_with_pins(policy.clone(), pins, health, backends))
+}
+
+/// The records of tools in the state folder. `None` without a state folder.
+///
+/// # Errors
+/// If changed tools must be held back and there is no state folder that knows which have changed.
+fn tool_pins(
+    policy: &AggregationPolicy,
+    admin: &AdminSettings,
+    is_writer: bool,
+) -> Result<Option<ToolPins>, StartError> {
+    match &admin.state_folder {
+        Some(folder) => {
+            let records = ToolRecordsFile::new(folder, is_writer);
+            Ok(Some(ToolPins::new(policy.pin_mode, Arc::new(records))))
+        }
+        None if policy.pin_mode == PinMode::Hold => Err(StartError::NoRecords),
+        None => Ok(None),
+    }
+}
+
 /// Starts the backends and counts the requests to each of them.
 pub(super) fn start(
     policies: Vec<BackendPolicy>,
     gateway_name: &str,
-    processes: &ProcessPolicy,
+    process_count_max: usize,
     lists_folder: Option<PathBuf>,
     metrics: &Metrics,
 ) -> Result<(Backends, Vec<Arc<dyn Backend>>), StartError> {
     // The client name and version that the gateway sends to backends.
     let identity =
         ClientInfo { name: gateway_name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+    let processes = process::process_policy(process_count_max);
     let counters = backend_counters(&policies, metrics);
-    let backends = Backends::start(policies, &identity, processes, lists_folder.as_deref())
+    let backends = Backends::start(policies, &identity, &processes, lists_folder.as_deref())
         .map_err(StartError::TokenEndpointTls)?;
     let counted_backends = backends.all().cloned().zip(counters);
     let counted_backends =

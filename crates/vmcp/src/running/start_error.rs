@@ -15,6 +15,9 @@ pub enum StartError {
     /// The configuration asks for audit records but names no file, and the program has given no output.
     #[error("`audit` names no `logFile`; name one, or give the builder an output with `audit_output`")]
     NoAuditOutput,
+    /// Changed tools must be held back, and there is no state folder with the records of tools.
+    #[error("`aggregation.pinTools: hold` needs a folder for the records of tools; set `stateFolder`")]
+    NoRecords,
     /// TLS towards the token endpoints of backends cannot be set up.
     #[error("no TLS towards token endpoints: {0}")]
     TokenEndpointTls(TlsError),

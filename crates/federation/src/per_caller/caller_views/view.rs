@@ -221,6 +221,7 @@ impl ViewState {
                 backend,
                 inventory: slot.inventory.clone()?,
                 is_available: slot.is_available,
+                pin_findings: Vec::new(),
                 is_stale: false,
             };
             Some((*backend_index, part))

@@ -1,0 +1,151 @@
+//! The recorded digests of tools, in a file of the state folder: what a gateway compares the tools of its backends
+//! with, and what `vmcp tools approve` writes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use vmcp_domain::BackendId;
+use vmcp_federation::{ToolDigests, ToolRecords};
+
+/// The name of the file in the state folder.
+const FILE_NAME: &str = "tools.json";
+/// The name of the file that is locked while the record is changed.
+const LOCK_NAME: &str = "tools.lock";
+/// The version of the format.
+const FORMAT: u32 = 1;
+/// A larger file is not read.
+const BYTES_MAX: u64 = 64 << 20;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    format: u32,
+    /// The digests of the tools, by backend and tool.
+    backends: BTreeMap<String, ToolDigests>,
+}
+
+/// The records in a state folder.
+pub struct ToolRecordsFile {
+    folder: PathBuf,
+    /// Whether this process changes the file.
+    is_writer: bool,
+}
+
+impl ToolRecordsFile {
+    /// The records in `folder`. A process that is no `is_writer` only compares.
+    #[must_use]
+    pub fn new(folder: &Path, is_writer: bool) -> Self {
+        Self { folder: folder.to_owned(), is_writer }
+    }
+
+    /// Adds digests to the records of several backends, or replaces them.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written.
+    pub fn approve(&self, approved: &[(BackendId, ToolDigests)]) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
+        let lock = options.open(self.folder.join(LOCK_NAME))?;
+        // Another process may add the records of another backend at the same moment. The lock ends with `lock`.
+        flock(&lock, FlockOperation::LockExclusive)?;
+        let mut content = self.read()?.unwrap_or(Content { format: FORMAT, backends: BTreeMap::new() });
+        for (backend, tools) in approved {
+            content.backends.entry(backend.to_string()).or_default().extend(tools.clone());
+        }
+        self.replace(&content)
+    }
+
+    /// Reads the records. `None` if there are none.
+    fn read(&self) -> io::Result<Option<Content>> {
+        let file = match File::open(self.folder.join(FILE_NAME)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+        let content: Content = serde_json::from_slice(&bytes)?;
+        if content.format != FORMAT {
+            return Err(io::Error::other("it has the format of another version"));
+        }
+        Ok(Some(content))
+    }
+
+    fn replace(&self, content: &Content) -> io::Result<()> {
+        let path = self.folder.join(FILE_NAME);
+        let scratch = path.with_extension(format!("new-{}", std::process::id()));
+        match fs::remove_file(&scratch) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch)?;
+        file.write_all(&serde_json::to_vec_pretty(content)?)?;
+        file.sync_all()?;
+        fs::rename(&scratch, path)
+    }
+}
+
+impl ToolRecords for ToolRecordsFile {
+    fn load(&self, backend: &BackendId) -> Option<ToolDigests> {
+        match self.read() {
+            Ok(content) => content?.backends.remove(backend.as_str()),
+            Err(error) => {
+                let path = self.folder.join(FILE_NAME);
+                tracing::error!(path = %path.display(), %error, "the records of tools cannot be read, so each tool counts as new; remove the file to record all tools again");
+                // Without the record no tool is known to be the one that was approved.
+                Some(ToolDigests::new())
+            }
+        }
+    }
+
+    fn add(&self, backend: &BackendId, tools: &ToolDigests) {
+        if !self.is_writer {
+            return;
+        }
+        if let Err(error) = self.approve(&[(backend.clone(), tools.clone())]) {
+            let folder = self.folder.display();
+            tracing::warn!(%folder, %error, "the tools of a backend cannot be recorded, so a change after a restart is not noticed; set `stateFolder`");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests(tools: &[(&str, &str)]) -> ToolDigests {
+        tools.iter().map(|(name, digest)| ((*name).to_owned(), (*digest).to_owned())).collect()
+    }
+
+    #[test]
+    fn records_are_merged_by_writers_and_read_by_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let (writer, reader) = (ToolRecordsFile::new(&state, true), ToolRecordsFile::new(&state, false));
+        let files = BackendId::from("files");
+        assert_eq!(reader.load(&files), None);
+        reader.add(&files, &digests(&[("read", "1")]));
+        assert!(!state.exists(), "a reader writes nothing");
+        writer.add(&files, &digests(&[("read", "1"), ("list", "2")]));
+        writer.add(&"other".into(), &digests(&[("read", "9")]));
+        writer.add(&files, &digests(&[("read", "3")]));
+        assert_eq!(reader.load(&files), Some(digests(&[("list", "2"), ("read", "3")])));
+        assert_eq!(reader.load(&"other".into()), Some(digests(&[("read", "9")])));
+        assert_eq!(reader.load(&"third".into()), None);
+    }
+
+    #[test]
+    fn an_unreadable_record_approves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = ToolRecordsFile::new(folder.path(), true);
+        for content in ["", "{", "[]", "{\"format\":2,\"backends\":{}}"] {
+            fs::write(folder.path().join(FILE_NAME), content).unwrap();
+            assert_eq!(records.load(&"files".into()), Some(ToolDigests::new()), "{content}");
+            assert!(records.approve(&[]).is_err(), "and it is not overwritten: {content}");
+        }
+    }
+}
