@@ -219,6 +219,7 @@ fn aggregation_values(policy: &AggregationPolicy) -> Value {
             PinMode::Warn => "warn",
             PinMode::Hold => "hold",
         },
+        "freezeLists": if policy.freezes_tools { "session" } else { "never" },
         "conflictResolutionConfig": format.map(|format| json!({"prefixFormat": format.to_string()})),
         "excludeAllTools": policy.exclude_all_tools,
         "defaultToolVisibility": match policy.default_visibility {

@@ -175,6 +175,9 @@ pub type SubscriptionGuard = Box<dyn Any + Send + Sync>;
 pub trait GatewayInfo: Send + Sync {
     /// What the gateway supports now. A backend of which the caller sees no item contributes nothing.
     fn overview(&self, caller: &crate::request::caller::Caller) -> Overview;
+    /// Whether the lists are complete: every backend has answered or failed once since the start, or the time for
+    /// that has passed.
+    fn has_complete_lists(&self) -> bool;
     /// Notifies `listener` of every later change until it is dropped. There may be several listeners.
     fn add_listener(&self, listener: std::sync::Weak<dyn ChangeListener>);
     /// Whether the caller may be notified of changes of this resource. False when the caller may not read it.

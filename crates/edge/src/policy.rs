@@ -34,6 +34,8 @@ pub struct EdgePolicy<A = Arc<dyn Authenticator>> {
     pub scrape_key: Option<Secret>,
     /// How failed requests are answered.
     pub answers: AnswerPolicy,
+    /// Whether a session keeps the first complete list of tools that it received.
+    pub freezes_tools: bool,
     /// The limits on what clients may use.
     pub limits: EdgeLimits,
 }
@@ -58,6 +60,7 @@ impl<A> EdgePolicy<A> {
             trusted_proxies,
             scrape_key,
             answers,
+            freezes_tools,
             limits,
         } = self;
         let incoming = match incoming {
@@ -76,6 +79,7 @@ impl<A> EdgePolicy<A> {
             trusted_proxies,
             scrape_key,
             answers,
+            freezes_tools,
             limits,
         })
     }

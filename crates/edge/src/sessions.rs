@@ -5,13 +5,15 @@
 pub(crate) mod session_table;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vmcp_domain::{Caller, Change, ClientCapabilities, ClientHandle, ClientKey, LogLevel, ProtocolVersion};
+use vmcp_domain::{
+    Caller, Change, ClientCapabilities, ClientHandle, ClientKey, LogLevel, ProtocolVersion, ToolList,
+};
 
 use crate::http::event_buffer::EventBuffer;
 use crate::request::admission::CallerHash;
@@ -51,6 +53,8 @@ pub(crate) struct Session {
     log_level: AtomicU8,
     pub(crate) in_flight: Arc<InFlightRequests>,
     pub(crate) questions: PendingQuestions,
+    /// The list of tools that the session keeps, if lists are frozen.
+    frozen_tools: OnceLock<Arc<ToolList>>,
     state: Mutex<SessionState>,
 }
 
@@ -103,6 +107,7 @@ impl Session {
             log_level: AtomicU8::new(level_index(LogLevel::Info)),
             in_flight: Arc::default(),
             questions: PendingQuestions::default(),
+            frozen_tools: OnceLock::new(),
             state: Mutex::new(SessionState { seen_versions, ..SessionState::default() }),
         }
     }
@@ -142,9 +147,25 @@ impl Session {
         Arc::clone(pending)
     }
 
+    /// The list of tools that the session keeps. `None` while it keeps none.
+    pub(crate) fn frozen_tools(&self) -> Option<Arc<ToolList>> {
+        self.frozen_tools.get().cloned()
+    }
+
+    /// Keeps this list of tools until the session ends, and returns the list that it keeps.
+    pub(crate) fn freeze_tools(&self, list: Arc<ToolList>) -> Arc<ToolList> {
+        Arc::clone(self.frozen_tools.get_or_init(|| list))
+    }
+
+    /// The lists of whose changes the client is notified.
+    pub(crate) fn list_filter(&self) -> ListChangeFilter {
+        ListChangeFilter { tools: self.frozen_tools.get().is_none(), ..ListChangeFilter::ALL }
+    }
+
     /// Takes the list changes that the client has not been notified of.
     pub(crate) fn take_list_changes(&self, now: ListVersions) -> Vec<Change> {
-        self.state().seen_versions.advance_to(now, ListChangeFilter::ALL)
+        let filter = self.list_filter();
+        self.state().seen_versions.advance_to(now, filter)
     }
 
     /// Creates the buffer of a stream that the client can resume.

@@ -9,6 +9,7 @@ pub(crate) mod listed_names;
 mod merge;
 pub(crate) mod overview;
 pub(crate) mod safe_names;
+pub(crate) mod stable_lists;
 pub(crate) mod tool_change;
 
 use std::collections::{BTreeMap, HashSet};

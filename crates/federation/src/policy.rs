@@ -21,6 +21,8 @@ pub struct AggregationPolicy {
     pub names: NameStyle,
     /// What happens to a tool that differs from its record.
     pub pin_mode: PinMode,
+    /// Whether a session keeps the first complete list of tools that it received. The client edge does it.
+    pub freezes_tools: bool,
     /// Whether the tools of backends without an entry in `backends` are visible.
     pub default_visibility: Visibility,
     /// Hides every tool of every backend from clients. It overrides all other visibility settings.
@@ -35,6 +37,7 @@ impl Default for AggregationPolicy {
             conflicts: ConflictPolicy::Auto { format: PrefixFormat::default() },
             names: NameStyle::Any,
             pin_mode: PinMode::Warn,
+            freezes_tools: false,
             default_visibility: Visibility::Show,
             exclude_all_tools: false,
             backends: BTreeMap::new(),

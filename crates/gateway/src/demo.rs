@@ -198,6 +198,7 @@ fn edge_policy<A>(name: &str, listen: std::net::SocketAddr) -> EdgePolicy<A> {
         trusted_proxies: Vec::new(),
         scrape_key: None,
         answers: vmcp_wire::error_response::AnswerPolicy::DEFAULT,
+        freezes_tools: false,
         limits: EdgeLimits::DEFAULT,
     }
 }

@@ -25,6 +25,7 @@ use vmcp_config::{AdminSettings, Settings};
 use vmcp_domain::{Caller, GatewayInfo, SharedGateway, VIRTUAL_NAMES};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge, ListenSocket, StopSignals};
+use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Federation, NameKind};
 use vmcp_identity::{BearerAuthenticator, BearerPolicy};
 use vmcp_optimizer::Optimizer;
@@ -135,7 +136,7 @@ impl RunningGateway {
         } = settings;
         let metrics = Metrics::new(&namespace, &name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let edge = start_edge_policy(edge, &clock, &metrics)?;
+        let edge = start_edge_policy(edge, &aggregation, &clock, &metrics)?;
         let lists = backends::lists_folder(&admin, saves_lists);
         let (backends, counted) =
             backends::start(backends, &edge.server.name, process_count_max, lists, &metrics)?;
@@ -302,6 +303,7 @@ impl RunningGateway {
 /// Starts the authenticator of callers, and counts its outcomes.
 fn start_edge_policy(
     policy: EdgePolicy<BearerPolicy>,
+    aggregation: &AggregationPolicy,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<EdgePolicy, StartError> {
@@ -309,6 +311,7 @@ fn start_edge_policy(
         let authenticator = BearerAuthenticator::start(policy, clock.clone())?;
         Ok(CountedAuthenticator::wrap(Arc::new(authenticator), metrics.clone()))
     };
+    let policy = EdgePolicy { freezes_tools: aggregation.freezes_tools, ..policy };
     policy.start_authenticator(start).map_err(StartError::IssuerTls)
 }
 

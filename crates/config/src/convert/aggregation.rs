@@ -9,8 +9,8 @@ use vmcp_federation::policy::{
 
 use super::Findings;
 use crate::file::{
-    Aggregation, ConflictResolution, ConflictResolutionConfig, NameForm, PinTools, ToolAnnotations,
-    ToolOverride, ToolVisibility, WorkloadTools,
+    Aggregation, ConflictResolution, ConflictResolutionConfig, FreezeLists, NameForm, PinTools,
+    ToolAnnotations, ToolOverride, ToolVisibility, WorkloadTools,
 };
 use crate::report::{item_path, join_path};
 
@@ -25,6 +25,7 @@ pub(super) fn convert(
     let Aggregation {
         names: name_form,
         pin_tools,
+        freeze_lists,
         conflict_resolution,
         conflict_resolution_config,
         tools,
@@ -48,6 +49,7 @@ pub(super) fn convert(
             Some(NameForm::Safe) => NameStyle::Safe { chars_max: safe_chars_max(server_name) },
             Some(NameForm::Any) | None => NameStyle::Any,
         },
+        freezes_tools: freeze_lists == Some(FreezeLists::Session),
         pin_mode: match pin_tools {
             Some(PinTools::Hold) => PinMode::Hold,
             Some(PinTools::Warn) | None => PinMode::Warn,

@@ -66,6 +66,7 @@ pub(super) fn convert(
         trusted_proxies: convert_proxies(trusted_proxies, findings),
         scrape_key: None,
         answers: AnswerPolicy::with_shape(answers::shape(answer, findings)),
+        freezes_tools: false,
         limits,
         incoming: incoming?,
         listen: SocketAddr::new(address?, port),

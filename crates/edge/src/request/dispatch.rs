@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use vmcp_domain::{
     BoxFuture, CallContext, CallOrigin, CallTool, Caller, Error, Prompt, ProtocolVersion, Reply, Resource,
-    ResourceTemplate, Tool, ToolName,
+    ResourceTemplate, Tool, ToolList, ToolName,
 };
 use vmcp_wire::definitions;
 use vmcp_wire::error_response::{self, AnswerBody, RequestKind};
@@ -104,7 +104,7 @@ async fn serve(job: RequestJob) -> DispatchOutcome {
         ClientRequest::Ping => writer.write_empty(),
         ClientRequest::Discover => writer.write_discover(&ctx.caller),
         ClientRequest::ListTools(cursor) => {
-            let list = edge.gateway.list_tools(&ctx).await;
+            let list = list_tools(&edge, &ctx, session.as_deref()).await;
             writer.write_page(list, &TOOLS, cursor)
         }
         ClientRequest::ListResources(cursor) => {
@@ -152,6 +152,24 @@ async fn serve(job: RequestJob) -> DispatchOutcome {
         ClientRequest::Unsubscribe(uri) => writer
             .with_session(session, method, |session| session.pending_changes(&edge.changes).unwatch(&uri)),
         ClientRequest::Initialize(_) | ClientRequest::Listen(_) => writer.unknown_method(method),
+    })
+}
+
+/// The tools for a client: those that its session keeps, or those of now.
+async fn list_tools(
+    edge: &EdgeState,
+    ctx: &CallContext,
+    session: Option<&Session>,
+) -> Result<Arc<ToolList>, Error> {
+    let freezing = session.filter(|_| edge.policy.freezes_tools);
+    if let Some(frozen) = freezing.and_then(Session::frozen_tools) {
+        return Ok(frozen);
+    }
+    let list = edge.gateway.list_tools(ctx).await?;
+    Ok(match freezing {
+        // An incomplete list would withhold the tools of a slow server for the whole session.
+        Some(session) if edge.gateway_info.has_complete_lists() => session.freeze_tools(list),
+        Some(_) | None => list,
     })
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn policy() -> EdgePolicy {
         trusted_proxies: Vec::new(),
         scrape_key: None,
         answers: vmcp_wire::error_response::AnswerPolicy::DEFAULT,
+        freezes_tools: false,
         limits: EdgeLimits {
             page_items_max: 3,
             shutdown_grace: Duration::from_secs(10),

@@ -15,6 +15,10 @@ impl GatewayInfo for Federation {
         self.overview_for(None)
     }
 
+    fn has_complete_lists(&self) -> bool {
+        self.state.is_discovered()
+    }
+
     fn add_listener(&self, listener: Weak<dyn ChangeListener>) {
         self.state.listeners.lock().push(listener);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use vmcp_domain::{BackendState, CallContext, CallOrigin, Caller};
 
 use crate::catalogue::BackendListing;
+use crate::catalogue::stable_lists::stabilise;
 use crate::health::health_checks::CheckFailure;
 use crate::health::timing::{DISCOVERY_TIMEOUT, REFRESH_SPACING_MIN};
 use crate::state::BackendEntry;
@@ -123,14 +124,19 @@ async fn refresh_backend(
                 "backend listed"
             );
             let (inventory, pin_findings) = views.shared.review(backend.id(), inventory, false);
-            let part = BackendListing {
-                backend: backend.id().clone(),
-                inventory: Arc::new(inventory),
-                is_available: true,
-                pin_findings,
-                is_stale: false,
-            };
-            views.update_listing(backend_index, |slot| *slot = Some(part));
+            views.update_listing(backend_index, |slot| {
+                let inventory = match slot {
+                    Some(earlier) => stabilise(inventory, &earlier.inventory),
+                    None => inventory,
+                };
+                *slot = Some(BackendListing {
+                    backend: backend.id().clone(),
+                    inventory: Arc::new(inventory),
+                    is_available: true,
+                    pin_findings,
+                    is_stale: false,
+                });
+            });
             member.record_check(None);
             true
         }

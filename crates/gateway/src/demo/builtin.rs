@@ -142,6 +142,10 @@ impl GatewayInfo for Server {
         Overview { instructions: Some(self.instructions.to_owned()), ..Overview::default() }
     }
 
+    fn has_complete_lists(&self) -> bool {
+        true
+    }
+
     fn add_listener(&self, _listener: Weak<dyn ChangeListener>) {}
 
     fn can_subscribe(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {

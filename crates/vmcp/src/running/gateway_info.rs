@@ -67,6 +67,10 @@ impl GatewayInfo for AuthorizedInfo {
         self.federation.overview_for(Some(&is_permitted))
     }
 
+    fn has_complete_lists(&self) -> bool {
+        self.federation.has_complete_lists()
+    }
+
     fn add_listener(&self, listener: Weak<dyn ChangeListener>) {
         self.federation.add_listener(listener);
     }

@@ -60,7 +60,7 @@ impl ChangeStream {
         let (own, resources) = self.pending.take_pending();
         let (mut changes, wanted) = match &mut self.seen {
             SeenVersions::Stream(seen, wanted) => (seen.advance_to(now, *wanted), *wanted),
-            SeenVersions::Session(session) => (session.take_list_changes(now), ListChangeFilter::ALL),
+            SeenVersions::Session(session) => (session.take_list_changes(now), session.list_filter()),
         };
         for change in ListVersions::default().advance_to(own, wanted) {
             if !changes.contains(&change) {

@@ -15,6 +15,10 @@ impl GatewayInfo for ReadableInfo {
         Overview::default()
     }
 
+    fn has_complete_lists(&self) -> bool {
+        true
+    }
+
     fn add_listener(&self, _listener: Weak<dyn ChangeListener>) {}
 
     fn can_subscribe(&self, _caller: &Caller, uri: &ResourceUri) -> bool {

@@ -287,6 +287,10 @@ impl GatewayInfo for ScriptedGateway {
         }
     }
 
+    fn has_complete_lists(&self) -> bool {
+        true
+    }
+
     fn add_listener(&self, listener: Weak<dyn ChangeListener>) {
         self.listeners.lock().unwrap().push(listener);
     }
