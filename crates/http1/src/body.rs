@@ -1,5 +1,5 @@
 //! The body of a response, read from its connection on demand. A body that was read to its end returns its
-//! connection to the pool. A body that is dropped earlier closes the connection; the backend thereby notices
+//! connection to the pool. A body that is dropped earlier closes the connection, so the backend notices
 //! the cancellation.
 
 use std::io;

@@ -110,10 +110,10 @@ async fn serve(
 ) -> Response<ResponseBody> {
     let host_fits = !is_loopback || guard::is_for_loopback(request.headers(), request.uri());
     if !host_fits {
-        return response::refusal_response(&Refusal::InvalidHost, None);
+        return refuse(&request, &Refusal::InvalidHost);
     }
     if request.headers().contains_key(http::header::ORIGIN) {
-        return response::refusal_response(&Refusal::InvalidOrigin, None);
+        return refuse(&request, &Refusal::InvalidOrigin);
     }
     let method = request.method().clone();
     let page = match method {
@@ -134,6 +134,19 @@ async fn serve(
         Some(page) => respond(page, &method),
         None => response::refusal_response(&Refusal::NotFound, None),
     }
+}
+
+/// Refuses a request that may come from a web page, and logs its headers for the operator.
+fn refuse(request: &Request<Incoming>, refusal: &Refusal) -> Response<ResponseBody> {
+    let header = |name| request.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    tracing::info!(
+        host = header(http::header::HOST),
+        origin = header(http::header::ORIGIN),
+        %refusal,
+        "a request to the admin listener was refused: on a loopback address it answers to loopback names only, and \
+         never to web pages"
+    );
+    response::refusal_response(refusal, None)
 }
 
 /// Passes a POST to the gateway. The body is read whole first, up to [`BODY_BYTES_MAX`]. `None` if no action

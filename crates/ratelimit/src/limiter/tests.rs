@@ -175,10 +175,11 @@ async fn users_are_issuer_and_subject() {
 #[tokio::test]
 async fn callers_without_identity_have_a_named_outcome() {
     let server = Limits { per_user: quota(1, 60), ..Limits::default() };
-    let nobody = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
-    let from = |address: &str| CallContext { peer_address: Some(address.parse().unwrap()), ..nobody.clone() };
+    let anonymous = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
+    let from =
+        |address: &str| CallContext { peer_address: Some(address.parse().unwrap()), ..anonymous.clone() };
     let refuse = harness(policy(server.clone(), vec![], Anonymous::Refuse), None);
-    assert!(matches!(call(&refuse, "a_search", &nobody).await, Err(Error::IdentityRequired(_))));
+    assert!(matches!(call(&refuse, "a_search", &anonymous).await, Err(Error::IdentityRequired(_))));
     let shared = harness(policy(server.clone(), vec![], Anonymous::Shared), None);
     call(&shared, "a_search", &from("127.0.0.1")).await.unwrap();
     refused(call(&shared, "a_search", &from("127.0.0.2")).await);
@@ -186,7 +187,7 @@ async fn callers_without_identity_have_a_named_outcome() {
     call(&address, "a_search", &from("127.0.0.1")).await.unwrap();
     call(&address, "a_search", &from("127.0.0.2")).await.unwrap();
     refused(call(&address, "a_search", &from("127.0.0.1")).await);
-    assert!(matches!(call(&address, "a_search", &nobody).await, Err(Error::IdentityRequired(_))));
+    assert!(matches!(call(&address, "a_search", &anonymous).await, Err(Error::IdentityRequired(_))));
 }
 
 #[tokio::test]

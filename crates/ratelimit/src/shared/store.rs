@@ -271,8 +271,8 @@ pub(crate) fn store_batches(plan: &Plan, view: PlanView<'_>) -> SmallVec<[StoreB
     for (index, planned) in plan.buckets.iter().enumerate() {
         // The key of a per-user bucket is unknown without a user. Only a limit in shadow mode lets such a
         // call pass.
-        let is_nobodys = planned.storage.is_per_user() && view.user.is_none();
-        if is_nobodys || (view.without_leased && planned.lease_excess.is_some()) {
+        let has_no_key = planned.storage.is_per_user() && view.user.is_none();
+        if has_no_key || (view.without_leased && planned.lease_excess.is_some()) {
             continue;
         }
         let mut bucket = remote_bucket(planned, view.user, partition.as_ref());
