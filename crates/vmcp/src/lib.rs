@@ -24,6 +24,7 @@ mod builder;
 pub mod limits_replay;
 mod metrics;
 pub mod operator_token;
+mod private_file;
 pub mod process;
 mod running;
 mod stack;

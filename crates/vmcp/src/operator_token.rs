@@ -1,12 +1,14 @@
 //! The operator token: it authorizes local operators to change a running gateway, until operators can log in.
 //! The token is stored in a file that only the gateway's own user may read.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use vmcp_identity::{hash_api_key, new_api_key};
+
+use crate::private_file;
 
 /// The name of the token file in the state folder.
 const FILE_NAME: &str = "operator-token";
@@ -68,7 +70,7 @@ impl OperatorToken {
     /// If the file cannot be read or written, is empty, belongs to another user, or may be read by other
     /// users.
     pub(crate) fn open(state_folder: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(state_folder)?;
+        private_file::create_folder(state_folder)?;
         let path = token_file(state_folder);
         if !path.exists() {
             create_token(&path)?;

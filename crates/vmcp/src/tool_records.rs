@@ -2,15 +2,17 @@
 //! with, and what `vmcp tools approve` writes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vmcp_domain::BackendId;
 use vmcp_federation::{ToolDigests, ToolRecords};
+
+use crate::private_file;
 
 /// The name of the file in the state folder.
 const FILE_NAME: &str = "tools.json";
@@ -48,7 +50,7 @@ impl ToolRecordsFile {
     /// # Errors
     /// If the file cannot be read or written.
     pub fn approve(&self, approved: &[(BackendId, ToolDigests)]) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        private_file::create_folder(&self.folder)?;
         let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
         let lock = options.open(self.folder.join(LOCK_NAME))?;
         // Another process may add the records of another backend at the same moment. The lock ends with `lock`.
@@ -57,7 +59,7 @@ impl ToolRecordsFile {
         for (backend, tools) in approved {
             content.backends.entry(backend.to_string()).or_default().extend(tools.clone());
         }
-        self.replace(&content)
+        private_file::replace(&self.folder.join(FILE_NAME), &serde_json::to_vec_pretty(&content)?)
     }
 
     /// Reads the records. `None` if there are none.
@@ -73,19 +75,6 @@ impl ToolRecordsFile {
             return Err(io::Error::other("it has the format of another version"));
         }
         Ok(Some(content))
-    }
-
-    fn replace(&self, content: &Content) -> io::Result<()> {
-        let path = self.folder.join(FILE_NAME);
-        let scratch = path.with_extension(format!("new-{}", std::process::id()));
-        match fs::remove_file(&scratch) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch)?;
-        file.write_all(&serde_json::to_vec_pretty(content)?)?;
-        file.sync_all()?;
-        fs::rename(&scratch, path)
     }
 }
 
@@ -143,7 +132,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records = ToolRecordsFile::new(folder.path(), true);
         for content in ["", "{", "[]", "{\"format\":2,\"backends\":{}}"] {
-            fs::write(folder.path().join(FILE_NAME), content).unwrap();
+            std::fs::write(folder.path().join(FILE_NAME), content).unwrap();
             assert_eq!(records.load(&"files".into()), Some(ToolDigests::new()), "{content}");
             assert!(records.approve(&[]).is_err(), "and it is not overwritten: {content}");
         }

@@ -1,14 +1,15 @@
 //! Saves the levels of in-memory limits for the next process, in a file in the state folder that only its own
 //! user may read.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use vmcp_ratelimit::{Limiter, SavedLevels};
 
 use vmcp_config::AdminSettings;
+
+use crate::private_file;
 
 /// The name of the file in the state folder.
 const FILE_NAME: &str = "limits";
@@ -57,29 +58,12 @@ impl LevelsFile {
         Ok(bytes)
     }
 
-    /// Saves the levels of a limiter that keeps them in memory. The file is replaced with a rename, so it is
-    /// never half written.
+    /// Saves the levels of a limiter that keeps them in memory.
     pub(super) fn write(&self, limiter: &Limiter) {
         let Some(levels) = limiter.save() else { return };
-        if let Err(error) = self.replace_contents(&levels.encode()) {
+        if let Err(error) = private_file::replace(&self.0, &levels.encode()) {
             let path = self.0.display();
             tracing::error!(%path, %error, "the levels of limits cannot be saved: the next process starts with full buckets; set `stateFolder`");
         }
-    }
-
-    fn replace_contents(&self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(folder) = self.0.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let new = self.0.with_extension("new");
-        // Removes the file that an interrupted process has left.
-        match std::fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &self.0)
     }
 }
