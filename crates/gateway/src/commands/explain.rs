@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::terminal;
 
 /// The pages, one section for each code.
-const PAGES: &str = include_str!("../../../../docs/codes.md");
+const PAGES: &str = include_str!("../../codes.md");
 
 /// Prints the page of `code`, or the list of all codes.
 pub(crate) fn run(code: Option<&str>) -> anyhow::Result<ExitCode> {

@@ -41,7 +41,7 @@ impl Listener {
 
     /// Answers requests until `shutdown` is cancelled. Then it waits until in-flight calls have ended, for at
     /// most three quarters of the grace period. The rest of the grace period is left for
-    /// [`RunningGateway::stop`].
+    /// [`RunningGateway::stop`](crate::RunningGateway::stop).
     ///
     /// # Errors
     /// If the listener fails.
