@@ -147,14 +147,13 @@ impl Session {
         Arc::clone(pending)
     }
 
-    /// The list of tools that the session keeps. `None` while it keeps none.
-    pub(crate) fn frozen_tools(&self) -> Option<Arc<ToolList>> {
-        self.frozen_tools.get().cloned()
-    }
-
-    /// Keeps this list of tools until the session ends, and returns the list that it keeps.
-    pub(crate) fn freeze_tools(&self, list: Arc<ToolList>) -> Arc<ToolList> {
-        Arc::clone(self.frozen_tools.get_or_init(|| list))
+    /// The list of tools that the session keeps, or `list`, which it keeps from now on if it `is_complete`.
+    pub(crate) fn keep_tools(&self, list: Arc<ToolList>, is_complete: bool) -> Arc<ToolList> {
+        match self.frozen_tools.get() {
+            Some(frozen) => Arc::clone(frozen),
+            None if is_complete => Arc::clone(self.frozen_tools.get_or_init(|| list)),
+            None => list,
+        }
     }
 
     /// The lists of whose changes the client is notified.

@@ -1,15 +1,15 @@
 //! Lists that keep a prompt cache: equal bytes as long as nothing changed, and one list for the life of a session.
 
 use anyhow::ensure;
-use serde_json::{Value, json};
+use serde_json::json;
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::mcp::{Client as _, HttpClient, ProtocolFamily, names, text_of};
 use vmcp_e2e::process::fixture;
 use vmcp_e2e::wait;
 
 /// A gateway in front of one server that can add tools.
-fn start(freeze: &str) -> anyhow::Result<Gateway> {
-    let text = config(NamePolicy::Prefixed, &[Backend::stdio("lab", &fixture(&["echo"])?)], "");
+fn start(freeze: &str, extra: &str) -> anyhow::Result<Gateway> {
+    let text = config(NamePolicy::Prefixed, &[Backend::stdio("lab", &fixture(&["echo"])?)], extra);
     Gateway::start(&text.replace("aggregation: {", &format!("aggregation: {{freezeLists: {freeze}, ")))
 }
 
@@ -19,7 +19,7 @@ fn lists(client: &mut HttpClient) -> anyhow::Result<Vec<String>> {
 
 #[test]
 fn a_session_keeps_its_first_list_and_reaches_new_tools() -> anyhow::Result<()> {
-    let gateway = start("session")?;
+    let gateway = start("session", "")?;
     let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
     let before = lists(&mut client)?;
     ensure!(!before.iter().any(|name| name == "lab_grown_0"), "{before:?}");
@@ -38,17 +38,26 @@ fn a_session_keeps_its_first_list_and_reaches_new_tools() -> anyhow::Result<()> 
 
 #[test]
 fn a_list_has_equal_bytes_while_nothing_changes() -> anyhow::Result<()> {
-    let mut texts: Vec<Value> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
     for _ in 0..2 {
         // Two gateways are two replicas.
-        let gateway = start("never")?;
-        for family in [ProtocolFamily::Sessions, ProtocolFamily::Sessions] {
-            let mut client = HttpClient::open(&gateway.url, family)?;
-            let answer = client.ask("tools/list", json!({}))?;
-            texts.push(serde_json::from_str::<Value>(&answer.text)?["result"].clone());
+        let gateway = start("never", "")?;
+        for _reconnected in 0..2 {
+            let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
+            texts.push(client.ask("tools/list", json!({}))?.text);
         }
     }
-    let bytes: Vec<String> = texts.iter().map(ToString::to_string).collect();
-    ensure!(bytes.windows(2).all(|pair| pair[0] == pair[1]), "{bytes:#?}");
+    ensure!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_kept_list_is_limited_like_any_other() -> anyhow::Result<()> {
+    let limits = "rateLimiting: {methods: {tools/list: {shared: {maxTokens: 2, refillPeriod: 1000h}}}}\n";
+    let gateway = start("session", limits)?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
+    ensure!(lists(&mut client)? == lists(&mut client)?);
+    let refused = client.ask("tools/list", json!({}))?;
+    ensure!(refused.text.contains("Rate limit exceeded"), "{}", refused.text);
     Ok(())
 }

@@ -161,16 +161,11 @@ async fn list_tools(
     ctx: &CallContext,
     session: Option<&Session>,
 ) -> Result<Arc<ToolList>, Error> {
-    let freezing = session.filter(|_| edge.policy.freezes_tools);
-    if let Some(frozen) = freezing.and_then(Session::frozen_tools) {
-        return Ok(frozen);
-    }
+    // The stack is asked even if the session keeps a list, so that limits, audit and metrics see the request.
     let list = edge.gateway.list_tools(ctx).await?;
-    Ok(match freezing {
-        // An incomplete list would withhold the tools of a slow server for the whole session.
-        Some(session) if edge.gateway_info.has_complete_lists() => session.freeze_tools(list),
-        Some(_) | None => list,
-    })
+    let Some(session) = session.filter(|_| edge.policy.freezes_tools) else { return Ok(list) };
+    // An incomplete list would withhold the tools of a slow server for the whole session.
+    Ok(session.keep_tools(list, edge.gateway_info.has_complete_lists()))
 }
 
 const TOOLS: ListFormat<Tool> = ListFormat {
