@@ -24,6 +24,6 @@ pub use crate::catalogue::tool_change::ToolChange;
 pub use crate::health::circuit_breaker::CircuitReport;
 pub use crate::health::health_checks::{CheckFailure, HealthChecks};
 pub use crate::health::report::{BackendReport, Health};
-pub use crate::pins::{ToolDigests, ToolPins, ToolRecords, compare, tool_digests};
+pub use crate::pins::{ToolDigests, ToolPins, ToolRecords, tool_changes, tool_digests};
 pub use exposure::Exposed;
 pub use federation::Federation;

@@ -40,8 +40,14 @@ pub fn tool_digests(inventory: &Inventory) -> ToolDigests {
 fn digest(tool: &OfferedTool) -> String {
     let mut hash = Sha256::new();
     for name in DIGESTED_MEMBERS {
-        let value = tool.definition.get(name).and_then(|json| json.decode::<Value>().ok());
-        add_value(&mut hash, &value.unwrap_or_default());
+        match tool.definition.get(name) {
+            None => hash.update("-;"),
+            Some(json) => match json.decode::<Value>() {
+                Ok(value) => add_value(&mut hash, &value),
+                // Half a surrogate pair or deep nesting is no reason to overlook a change.
+                Err(_) => hash.update(format!("r{};{}", json.as_str().len(), json.as_str())),
+            },
+        }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -70,7 +76,7 @@ fn add_value(hash: &mut Sha256, value: &Value) {
 
 /// How the tools of `offered` differ from the record, in the order of their names.
 #[must_use]
-pub fn compare(recorded: &ToolDigests, offered: &ToolDigests) -> Vec<(String, ToolChange)> {
+pub fn tool_changes(recorded: &ToolDigests, offered: &ToolDigests) -> Vec<(String, ToolChange)> {
     let change = |(name, digest): (&String, &String)| match recorded.get(name) {
         None => Some((name.clone(), ToolChange::New)),
         Some(known) => (known != digest).then(|| (name.clone(), ToolChange::Changed)),
@@ -115,7 +121,7 @@ impl ToolPins {
             }
             return (inventory, Vec::new());
         };
-        let changes = compare(&recorded, &offered);
+        let changes = tool_changes(&recorded, &offered);
         let is_held = self.mode == PinMode::Hold;
         let finding = |(tool, change): &(String, ToolChange)| Finding::ToolChanged {
             backend: backend.clone(),

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vmcp_domain::BackendId;
@@ -23,7 +25,7 @@ const FORMAT: u32 = 1;
 /// A larger file is not read.
 const BYTES_MAX: u64 = 64 << 20;
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Content {
     format: u32,
@@ -36,13 +38,18 @@ pub struct ToolRecordsFile {
     folder: PathBuf,
     /// Whether this process changes the file.
     is_writer: bool,
+    /// What was read last. Every refresh of every backend asks for its record.
+    last_read: Mutex<Option<(FileVersion, Arc<Content>)>>,
 }
+
+/// Tells apart the files that replace each other: the inode, the time of the last change, and the length.
+type FileVersion = (u64, i64, i64, u64);
 
 impl ToolRecordsFile {
     /// The records in `folder`. A process that is no `is_writer` only compares.
     #[must_use]
     pub fn new(folder: &Path, is_writer: bool) -> Self {
-        Self { folder: folder.to_owned(), is_writer }
+        Self { folder: folder.to_owned(), is_writer, last_read: Mutex::default() }
     }
 
     /// Adds digests to the records of several backends, or replaces them.
@@ -55,25 +62,37 @@ impl ToolRecordsFile {
         let lock = options.open(self.folder.join(LOCK_NAME))?;
         // Another process may add the records of another backend at the same moment. The lock ends with `lock`.
         flock(&lock, FlockOperation::LockExclusive)?;
-        let mut content = self.read()?.unwrap_or(Content { format: FORMAT, backends: BTreeMap::new() });
+        let mut content = match self.read()? {
+            Some(content) => Content::clone(&content),
+            None => Content { format: FORMAT, backends: BTreeMap::new() },
+        };
         for (backend, tools) in approved {
             content.backends.entry(backend.to_string()).or_default().extend(tools.clone());
         }
         private_file::replace(&self.folder.join(FILE_NAME), &serde_json::to_vec_pretty(&content)?)
     }
 
-    /// Reads the records. `None` if there are none.
-    fn read(&self) -> io::Result<Option<Content>> {
+    /// The records. `None` if there are none.
+    fn read(&self) -> io::Result<Option<Arc<Content>>> {
         let file = match File::open(self.folder.join(FILE_NAME)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
+        let data = file.metadata()?;
+        let version = (data.ino(), data.mtime(), data.mtime_nsec(), data.len());
+        if let Some((of, content)) = &*self.last_read.lock()
+            && *of == version
+        {
+            return Ok(Some(Arc::clone(content)));
+        }
         let mut bytes = Vec::new();
         file.take(BYTES_MAX).read_to_end(&mut bytes)?;
         let content: Content = serde_json::from_slice(&bytes)?;
         if content.format != FORMAT {
             return Err(io::Error::other("it has the format of another version"));
         }
+        let content = Arc::new(content);
+        *self.last_read.lock() = Some((version, Arc::clone(&content)));
         Ok(Some(content))
     }
 }
@@ -81,7 +100,7 @@ impl ToolRecordsFile {
 impl ToolRecords for ToolRecordsFile {
     fn load(&self, backend: &BackendId) -> Option<ToolDigests> {
         match self.read() {
-            Ok(content) => content?.backends.remove(backend.as_str()),
+            Ok(content) => content?.backends.get(backend.as_str()).cloned(),
             Err(error) => {
                 let path = self.folder.join(FILE_NAME);
                 tracing::error!(path = %path.display(), %error, "the records of tools cannot be read, so each tool counts as new; remove the file to record all tools again");

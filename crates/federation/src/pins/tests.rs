@@ -53,6 +53,18 @@ fn the_digest_is_of_what_a_model_reads() {
 }
 
 #[test]
+fn a_member_that_cannot_be_decoded_is_compared_by_its_text() {
+    let deep = |inner: &str| format!(r#"{{"inputSchema":{}{inner}{}}}"#, "[".repeat(200), "]".repeat(200));
+    for (one, other) in [
+        (r#"{"description":"\ud800 one"}"#.to_owned(), r#"{"description":"\ud800 two"}"#.to_owned()),
+        (deep("1"), deep("2")),
+        (r#"{"description":null}"#.to_owned(), "{}".to_owned()),
+    ] {
+        assert_ne!(digest(&tool("read", &one)), digest(&tool("read", &other)), "{one:.60}");
+    }
+}
+
+#[test]
 fn changed_and_new_tools_are_held_until_they_are_approved() {
     let records = Arc::new(MemoryRecords::default());
     let pins = ToolPins::new(PinMode::Hold, records.clone());

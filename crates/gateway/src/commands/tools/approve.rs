@@ -8,7 +8,7 @@ use vmcp::tool_records::ToolRecordsFile;
 use vmcp::{Additions, RunningGateway};
 use vmcp_domain::BackendId;
 use vmcp_federation::policy::PinMode;
-use vmcp_federation::{ToolDigests, ToolRecords as _, compare};
+use vmcp_federation::{ToolDigests, ToolRecords as _, tool_changes};
 
 use crate::{start_progress, terminal};
 
@@ -44,7 +44,7 @@ pub(crate) async fn run(
                 offered.len()
             ))?,
             Some(recorded) => {
-                for (tool, change) in compare(&recorded, &offered) {
+                for (tool, change) in tool_changes(&recorded, &offered) {
                     terminal::print(&format!("{backend}/{tool} {}\n", change.as_str()))?;
                 }
             }
