@@ -25,9 +25,9 @@ const AVAILABILITY_TIMEOUT: Duration = Duration::from_millis(50);
 /// Time-out for the vector of a query; after that only words are compared.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The fit from which a tool fits well. Of the requests of the labelled sets whose tool is found, 3 to 5 of 100 are
-/// below it (docs/search.md).
-const FIT_MIN: f32 = 0.35;
+/// The fit ([`Hit::fit`]) from which a tool fits well. docs/search.md has how many requests of the labelled sets are
+/// below it.
+pub const FIT_MIN: f32 = 0.35;
 
 /// Searches tools.
 pub struct Optimizer {

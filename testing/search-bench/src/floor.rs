@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use vmcp_optimizer::{Document, Engine, Hit, Mask, PackedVector, Query, SearchOptions, embedding_text};
+use vmcp_optimizer::{
+    Document, Engine, FIT_MIN, Hit, Mask, PackedVector, Query, SearchOptions, embedding_text,
+};
 
 use crate::data::LabelledSet;
 use crate::models::{MODELS, Model};
 
 /// How many tools a search returns.
 const RESULT_COUNT: usize = 8;
-/// The fit from which a tool fits well, as in the product.
-const FIT_MIN: f32 = 0.35;
 /// The weight of meaning in the combined search.
 const SEMANTIC_RATIO: f32 = 0.5;
 

@@ -1,5 +1,6 @@
 //! Writes the arguments of a tool as one line that a model can read: `(path: string, lines?: integer)`.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
@@ -8,14 +9,16 @@ use serde_json::{Map, Value};
 const DEPTH_MAX: usize = 4;
 /// How many values of an enumeration are written.
 const VALUES_MAX: usize = 12;
+/// How many schemas are visited for one line. A schema may refer to itself at many places.
+const VISITS_MAX: usize = 2000;
 /// How many references are followed at one place.
 const REFERENCES_MAX: usize = 8;
 
 /// The arguments of an input schema. Optional arguments have a `?`, and follow the required ones. If the whole line
 /// would be longer than `bytes_max`, optional arguments have no types, and then required ones have none either.
 pub(crate) fn arguments(schema: &Value, bytes_max: usize) -> String {
-    let writer = Writer { root: schema };
     for detail in [Detail::Full, Detail::RequiredTypes, Detail::Names] {
+        let writer = Writer { root: schema, visits_left: Cell::new(VISITS_MAX) };
         let line = writer.arguments(schema, detail);
         if line.len() <= bytes_max {
             return line;
@@ -33,6 +36,7 @@ enum Detail {
 
 struct Writer<'a> {
     root: &'a Value,
+    visits_left: Cell<usize>,
 }
 
 impl<'a> Writer<'a> {
@@ -40,8 +44,7 @@ impl<'a> Writer<'a> {
         let schema = self.resolve(schema);
         let none = Map::new();
         let properties = schema["properties"].as_object().unwrap_or(&none);
-        let required: Vec<&str> =
-            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required = required_names(schema);
         let is_required = |name: &String| required.contains(&name.as_str());
         let (first, rest): (Vec<_>, Vec<_>) = properties.iter().partition(|(name, _)| is_required(name));
         let mut parts: Vec<String> = Vec::new();
@@ -75,7 +78,9 @@ impl<'a> Writer<'a> {
 
     fn kind(&self, schema: &'a Value, depth: usize) -> String {
         let schema = self.resolve(schema);
-        if depth == 0 {
+        let visits_left = self.visits_left.get();
+        self.visits_left.set(visits_left.saturating_sub(1));
+        if depth == 0 || visits_left == 0 {
             return "object".to_owned();
         }
         if let Some(value) = schema.get("const") {
@@ -128,17 +133,25 @@ impl<'a> Writer<'a> {
         let Some(properties) = schema["properties"].as_object().filter(|all| !all.is_empty()) else {
             return "object".to_owned();
         };
-        let required: Vec<&str> =
-            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required = required_names(schema);
         let mut text = String::from("{");
         for (index, (name, property)) in properties.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
+            if self.visits_left.get() == 0 {
+                text.push_str(separator);
+                text.push('…');
+                break;
+            }
             let mark = if required.contains(&name.as_str()) { "" } else { "?" };
             // Writing into a string cannot fail.
             let _ = write!(text, "{separator}{name}{mark}: {}", self.kind(property, depth - 1));
         }
         text + "}"
     }
+}
+
+fn required_names(schema: &Value) -> Vec<&str> {
+    schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 #[cfg(test)]
@@ -183,5 +196,15 @@ mod tests {
         assert_eq!(arguments(&json!({"type": "object"}), 100), "()");
         assert_eq!(arguments(&json!(true), 100), "()");
         assert_eq!(arguments(&json!({"$ref": "#"}), 100), "()", "a reference to itself ends");
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_at_many_places_is_bounded() {
+        let names = (0..300).map(|number| format!("p{number}"));
+        let properties: Map<String, Value> = names.map(|name| (name, json!({"$ref": "#"}))).collect();
+        let schema = json!({"type": "object", "properties": properties});
+        // 300 to the power of 4 schemas would take minutes.
+        let line = arguments(&schema, 1 << 20);
+        assert!(line.len() < 100_000 && line.contains("p299?: object"), "{}", line.len());
     }
 }

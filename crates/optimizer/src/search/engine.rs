@@ -56,7 +56,7 @@ pub struct Hit {
 
 impl Hit {
     /// How well the tool fits the query, 0 to 1, comparable between queries: by its meaning or by its words, whichever
-    /// is more. 0.35 is the least fit of nearly all tools that were found rightly.
+    /// is more.
     #[must_use]
     pub fn fit(&self) -> f32 {
         /// A tool that covers a fifth of the query by its words fits as well as one with a cosine of 0.35.

@@ -8,7 +8,8 @@ const NAME_BYTES_MAX: usize = 200;
 
 /// The name in `names` that is most similar to `requested`; `None` if none is similar enough. A name that only
 /// lacks its server's prefix, or has an additional one, counts as most similar.
-pub(crate) fn nearest<'a>(requested: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(requested: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if requested.is_empty() || requested.len() > NAME_BYTES_MAX {
         return None;
     }
