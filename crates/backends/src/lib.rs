@@ -39,7 +39,7 @@ use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
 use crate::saved_lists::SavedLists;
 
 pub use crate::launch::{Environment, Launcher, exec_child_if_requested};
-pub use crate::lifecycle::connect_failure::CONNECT_FAILURE_CODES;
+pub use crate::lifecycle::connect_failure::{CONNECT_FAILURE_CODES, shown_url};
 pub use crate::transport::child::adopt_orphans;
 
 /// How the gateway introduces itself to backends.

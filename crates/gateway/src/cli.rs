@@ -4,6 +4,7 @@
 mod auth;
 mod examples;
 mod limits;
+mod tools;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 
 use vmcp::config::Overrides;
 
-pub(crate) use auth::{Action, AuthCommand, AuthzCommand, ExplainArgs, ToolsCommand};
+pub(crate) use auth::{Action, AuthCommand, AuthzCommand, ExplainArgs};
 pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
+pub(crate) use tools::ToolsCommand;
 
 /// One MCP endpoint in front of many MCP servers: it merges their tools, finds the right tool among thousands, and
 /// limits and permits each call by the tool that really runs and the person who asks.

@@ -36,14 +36,6 @@ pub(crate) fn coloured(text: &str, colour: Option<u8>) -> String {
     }
 }
 
-/// The known name that is nearest to a mistyped one. `None` if none is near.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// The similarity (Jaro-Winkler) from which a name is near: one or two mistyped letters.
-    const NEAR: f64 = 0.85;
-    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
-    scored.filter(|(score, _)| *score >= NEAR).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
-}
-
 /// Prints the result of a tool on standard output: escaped on a terminal, and unchanged otherwise.
 pub(crate) fn print_content(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { print(text) } else { io::stdout().write_all(text.as_bytes()) }

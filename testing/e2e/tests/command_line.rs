@@ -47,11 +47,15 @@ fn doctor_reports_each_check_without_secrets() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut broken = Command::new("nosuch-server");
     broken.arg("--token=first-secret").env("TOKEN", "second-secret");
+    let mut ends = Command::new("/bin/sh");
+    ends.args(["-c", "exit 1", "--token=fifth-secret"]);
     let backends = [
         Backend::stdio("works", &fixture(&["echo"])?),
         Backend::stdio("broken", &broken),
         Backend::http("gone", "http://127.0.0.1:9/mcp?key=third-secret")
             .with("headers: {Authorization: Bearer fourth-secret}"),
+        Backend::stdio("ends", &ends),
+        Backend::http("keyed", "http://127.0.0.1:9/s/sixth-secret-that-is-long/mcp"),
     ];
     let listen = "listen: {port: 0}\nadmin: {listen: 'off'}\n";
     std::fs::write(folder.path().join("vmcp.yaml"), config(NamePolicy::Prefixed, &backends, listen))?;
@@ -59,7 +63,7 @@ fn doctor_reports_each_check_without_secrets() -> anyhow::Result<()> {
     ensure!(output.status.code() == Some(1), "{output:?}");
     ensure!(!text(&output.stdout).contains("secret") && !text(&output.stderr).contains("secret"));
     let report: Value = serde_json::from_slice(&output.stdout)?;
-    ensure!(report["failed"] == 2, "{report:#}");
+    ensure!(report["failed"] == 4, "{report:#}");
     let sections = report["sections"].as_array().context("sections")?;
     let servers = sections.iter().find(|section| section["title"] == "Servers").context("servers")?;
     let results = servers["results"].as_array().context("results")?;
@@ -70,6 +74,8 @@ fn doctor_reports_each_check_without_secrets() -> anyhow::Result<()> {
             == [
                 (Some("ok"), None),
                 (Some("fail"), Some("server-program")),
+                (Some("fail"), Some("server-not-listening")),
+                (Some("fail"), Some("server-ended")),
                 (Some("fail"), Some("server-not-listening"))
             ],
         "{results:#?}"

@@ -6,7 +6,7 @@ use vmcp_domain::ConnectFailure;
 use vmcp_http_client::ConnectFault;
 
 use crate::failure::{Failure, FailureClass};
-use crate::policy::{BackendPolicy, HttpPolicy, StdioPolicy, Transport};
+use crate::policy::{BackendPolicy, HttpPolicy, Transport};
 use crate::transport::child::program;
 
 /// A failed attempt to connect.
@@ -27,7 +27,7 @@ impl FailedAttempt {
     /// Explains the failure for the settings of its backend.
     pub(crate) fn explain(&self, policy: &BackendPolicy) -> ConnectFailure {
         let (cause, remedy) = match &policy.transport {
-            Transport::Stdio(stdio) => explain_stdio(self, stdio, policy),
+            Transport::Stdio(_) => explain_stdio(self, policy),
             Transport::StreamableHttp(http) => explain_http(&self.failure, http, policy, false),
             Transport::Sse(http) => explain_http(&self.failure, http, policy, true),
         };
@@ -77,10 +77,13 @@ fn code_of(class: FailureClass) -> &'static str {
     }
 }
 
+/// The statuses of a server that has no MCP endpoint of this transport at the path.
+const PATH_STATUSES: [&str; 5] = ["400", "404", "405", "406", "415"];
+
 /// A cause and its remedy.
 type Sentence = (String, Option<String>);
 
-fn explain_stdio(attempt: &FailedAttempt, stdio: &StdioPolicy, policy: &BackendPolicy) -> Sentence {
+fn explain_stdio(attempt: &FailedAttempt, policy: &BackendPolicy) -> Sentence {
     let failure = &attempt.failure;
     let listens_elsewhere = attempt.last_line.as_deref().is_some_and(|line| line.contains("http://"));
     let remedy = match failure.class() {
@@ -92,16 +95,16 @@ fn explain_stdio(attempt: &FailedAttempt, stdio: &StdioPolicy, policy: &BackendP
         FailureClass::Exited if attempt.last_line.is_some() => {
             "if it misses variables of the environment, add them to `env` or `inheritEnv`".to_owned()
         }
-        FailureClass::Exited => format!(
-            "run `{}` in a terminal to see why; if it works there, add the variables that it uses to `env` or \
-             `inheritEnv`",
-            shown_command(stdio)
-        ),
+        FailureClass::Exited => {
+            "run its command in a terminal to see why; if it works there, add the variables that it uses to `env` or \
+             `inheritEnv`"
+                .to_owned()
+        }
         FailureClass::Timeout => format!(
             "if it is still installing itself, {}; else check that it is an MCP server",
             timeout_remedy(policy)
         ),
-        FailureClass::Protocol => format!("check that `{}` starts an MCP server", shown_command(stdio)),
+        FailureClass::Protocol => "check that `command` starts an MCP server".to_owned(),
         FailureClass::Connect(_)
         | FailureClass::WebPage
         | FailureClass::Auth
@@ -127,17 +130,6 @@ fn spawn_remedy(failure: &Failure) -> Option<String> {
     ];
     let found = remedies.into_iter().find(|(part, _)| text.contains(part));
     found.map(|(_, remedy)| remedy.to_owned())
-}
-
-/// The program with its first arguments, which tell servers apart. Later arguments may be secrets.
-fn shown_command(stdio: &StdioPolicy) -> String {
-    const ARGUMENTS_MAX: usize = 2;
-    let shown = std::iter::once(&stdio.command).chain(stdio.args.iter().take(ARGUMENTS_MAX));
-    let mut text = shown.map(String::as_str).collect::<Vec<_>>().join(" ");
-    if stdio.args.len() > ARGUMENTS_MAX {
-        text.push_str(" …");
-    }
-    text
 }
 
 fn timeout_remedy(policy: &BackendPolicy) -> String {
@@ -172,9 +164,11 @@ fn explain_http(failure: &Failure, http: &HttpPolicy, policy: &BackendPolicy, is
         FailureClass::Status if text.starts_with('5') => {
             (format!("{url} answers {text}"), "its own log says why".to_owned())
         }
-        FailureClass::Status => {
+        FailureClass::Status if PATH_STATUSES.iter().any(|status| text.starts_with(status)) => {
             (format!("{url} answers {text}"), with_transport_remedy(http, is_sse, address.path_remedy()))
         }
+        // Such as a request for a pause.
+        FailureClass::Status => return (format!("{url}: {text}"), None),
         FailureClass::Auth if policy.auth_type() == "unauthenticated" => (
             format!("{url} wants a login: {text}"),
             "set `headers` with its token, or `outgoingAuth`".to_owned(),
@@ -240,6 +234,20 @@ fn explain_connect(fault: ConnectFault, text: &str, address: &Address) -> Senten
     (cause, Some(remedy.to_owned()))
 }
 
+/// The address of a backend for people: without credentials and query, and without parts of the path that may be a
+/// secret.
+#[must_use]
+pub fn shown_url(url: &Uri) -> String {
+    Address::of(url).url
+}
+
+/// The path with `…` for each long segment: hosted servers have keys of their users there.
+fn shown_path(path: &str) -> String {
+    const SEGMENT_CHARS_MAX: usize = 20;
+    let shown = |segment| if str::chars(segment).count() > SEGMENT_CHARS_MAX { "…" } else { segment };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
+}
+
 /// The parts of a URL that messages show: neither credentials nor the query, which may hold a secret.
 struct Address {
     host: String,
@@ -257,7 +265,7 @@ impl Address {
         let authority = format!("{host}:{port}");
         let written = url.port_u16().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         let scheme = if is_tls { "https" } else { "http" };
-        let path = url.path().to_owned();
+        let path = shown_path(url.path());
         Self { url: format!("{scheme}://{written}{path}"), host, authority, is_tls, path }
     }
 
@@ -282,6 +290,8 @@ mod tests {
         let with_secret = address("https://user:secret@example.com/api?key=secret");
         assert_eq!(with_secret.url, "https://example.com/api");
         assert_eq!(with_secret.authority, "example.com:443");
+        let key = "https://example.com/api/s/bm90LWEtcmVhbC1rZXktMTIzNA/mcp";
+        assert_eq!(address(key).url, "https://example.com/api/s/…/mcp");
         assert!(with_secret.path_remedy().ends_with("https://example.com/mcp"));
         assert!(address("http://[::1]:8000/").path_remedy().ends_with(" http://[::1]:8000/mcp"));
         assert!(!address("http://host/mcp/").path_remedy().contains("usual"));

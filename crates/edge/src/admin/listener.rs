@@ -15,13 +15,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vmcp_wire::server::Refusal;
 
 use super::{AccessLevel, AdminPage, AdminPages, page_for, respond};
+use crate::connection::listener::ListenSocket;
 use crate::http::body::ResponseBody;
 use crate::http::{guard, response};
 
@@ -38,8 +39,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A bound admin listener. It serves nothing until [`Self::serve`] runs.
 pub struct AdminListener {
-    listener: TcpListener,
-    address: SocketAddr,
+    socket: ListenSocket,
     pages: Arc<dyn AdminPages>,
 }
 
@@ -50,28 +50,23 @@ impl AdminListener {
     ///
     /// If the address cannot be bound.
     pub fn bind(address: SocketAddr, pages: Arc<dyn AdminPages>) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(16)?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address, pages })
+        Ok(Self { socket: ListenSocket::bind(address)?, pages })
     }
 
     /// The bound address, with the port that the system chose if `address` had port 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.socket.address
     }
 
     /// Serves pages until `shutdown` is cancelled, which also ends the open connections.
     pub async fn serve(self, shutdown: CancellationToken) {
         let connection_permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let is_loopback = self.address.ip().is_loopback();
+        let is_loopback = self.socket.address.ip().is_loopback();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.socket.listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;

@@ -48,8 +48,8 @@ const CONCURRENT_STREAMS_MAX: u32 = 256;
 /// backend is started.
 #[derive(Debug)]
 pub struct ListenSocket {
-    listener: TcpListener,
-    address: SocketAddr,
+    pub(crate) listener: TcpListener,
+    pub(crate) address: SocketAddr,
 }
 
 impl ListenSocket {

@@ -1,24 +1,8 @@
-//! The grammar of `vmcp auth`, `vmcp authz` and `vmcp tools approve`: who may call, and what is approved.
+//! The grammar of `vmcp auth` and `vmcp authz`.
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Source;
-
-/// The commands of `vmcp tools`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ToolsCommand {
-    /// Approve the tools as they are now: changed and new tools that `aggregation.pinTools: hold` holds back.
-    Approve {
-        /// Name servers, or tools as SERVER/TOOL [default: all].
-        #[arg(value_name = "NAME")]
-        names: Vec<String>,
-        /// Print what differs, and approve nothing.
-        #[arg(long)]
-        dry_run: bool,
-        #[command(flatten)]
-        source: Source,
-    },
-}
 
 /// The commands of `vmcp auth`.
 #[derive(Debug, Subcommand)]

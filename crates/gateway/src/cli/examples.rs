@@ -50,8 +50,9 @@ Examples:
   vmcp call time_get_current_time '{\"timezone\": \"Europe/Berlin\"}' --json";
 
 pub(crate) const DOCTOR: &str = "\
-The report has no secrets: variables and headers are named without values, arguments are counted. It starts the
-servers of the configuration and ends them again.
+The report has no secrets of the configuration: variables and headers are named without values, arguments are
+counted, long parts of paths are left out. It quotes the last line that a failing server wrote: read it before you
+pass it on. The command starts the servers of the configuration and ends them again.
 
 Examples:
   vmcp doctor

@@ -61,7 +61,7 @@ pub(crate) async fn run(
 
 async fn suggest_tool(gateway: &RunningGateway, ctx: &CallContext, name: &str) -> Option<String> {
     let tools = gateway.authorized.list_tools(ctx).await.ok()?;
-    let near = terminal::nearest(name, tools.iter().map(|tool| tool.name.as_str()));
+    let near = vmcp_optimizer::nearest_name(name, tools.iter().map(|tool| tool.name.as_str()));
     let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_else(|| ";".to_owned());
     Some(format!("{near} `vmcp tools` lists them all"))
 }

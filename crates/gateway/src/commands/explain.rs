@@ -19,7 +19,7 @@ pub(crate) fn run(code: Option<&str>) -> anyhow::Result<ExitCode> {
     match sections().find(|(of, _)| *of == code) {
         Some((code, page)) => terminal::print(&format!("{code}\n\n{page}\n"))?,
         None => {
-            let near = terminal::nearest(code, sections().map(|(code, _)| code));
+            let near = vmcp_optimizer::nearest_name(code, sections().map(|(code, _)| code));
             let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             anyhow::bail!("there is no code `{code}`{hint} `vmcp explain` lists all codes");
         }

@@ -3,6 +3,7 @@
 use vmcp::RunningGateway;
 use vmcp::config::Settings;
 use vmcp_backends::policy::{BackendPolicy, Transport};
+use vmcp_backends::shown_url;
 use vmcp_domain::Unauthorized;
 use vmcp_edge::policy::IncomingAuth;
 use vmcp_federation::{BackendReport, Health};
@@ -78,6 +79,8 @@ pub(super) async fn servers(gateway: &RunningGateway, settings: &Settings) -> Se
             section.pass(format!("{server}: {}", counts(report)));
         } else if report.health() == Health::Degraded {
             section.warn("list-failure", format!("{server}: {}, and a list cannot be read", counts(report)));
+        } else if report.health() == Health::Unauthenticated {
+            section.fail("server-login", format!("{server}: {}", report.failure_text()));
         } else {
             section.fail("server-timeout", format!("{server}: {}", report.failure_text()));
         }
@@ -105,11 +108,8 @@ fn described(policy: &BackendPolicy) -> String {
             format!("stdio: {}, {} arguments{variables}", stdio.command, stdio.args.len())
         }
         Transport::StreamableHttp(http) | Transport::Sse(http) => {
-            let (scheme, host) =
-                (http.url.scheme_str().unwrap_or("http"), http.url.host().unwrap_or_default());
-            let port = http.url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
             let headers = if policy.headers.is_empty() { "" } else { ", with headers" };
-            format!("{}: {scheme}://{host}{port}{}{headers}", policy.transport.as_str(), http.url.path())
+            format!("{}: {}{headers}", policy.transport.as_str(), shown_url(&http.url))
         }
     }
 }
