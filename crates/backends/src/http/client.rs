@@ -195,7 +195,8 @@ fn reject_method_change<B>(response: &Response<B>) -> Result<(), Failure> {
     match (status, location) {
         (StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER, Some(location)) => {
             let (code, place) = (status.as_u16(), redirect::redact(location));
-            let cause = format!("it answers {code} and redirects to {place}");
+            let cause =
+                format!("it answers {code} and redirects to {place}; write that address as its `url`");
             Err(Failure::not_sent(FailureClass::Redirect, cause))
         }
         _ => Ok(()),

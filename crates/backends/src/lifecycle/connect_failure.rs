@@ -186,6 +186,8 @@ fn explain_http(failure: &Failure, http: &HttpPolicy, policy: &BackendPolicy, is
             "if the server uses TLS, write `https://` in `url`".to_owned(),
         ),
         FailureClass::Exited => return (format!("{url} breaks the connection off: {text}"), None),
+        // A redirect that would change the method says so itself, because calls can meet it too.
+        FailureClass::Redirect if text.contains("`url`") => return (text, None),
         FailureClass::Redirect => (text, "write the address that it names as `url`".to_owned()),
         FailureClass::Timeout => (format!("{url}: {text}"), timeout_remedy(policy)),
         FailureClass::Credential
