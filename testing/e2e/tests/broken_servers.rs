@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rustls::pki_types::pem::PemObject as _;
@@ -96,7 +95,7 @@ fn shell(script: &str) -> Command {
 }
 
 fn broken_processes() -> Vec<Broken> {
-    let stdio = |name: &str, command: &Command| Backend::stdio(name, command).with("startTimeout: 1s");
+    let stdio = |name: &str, command: &Command| Backend::stdio(name, command).with("startTimeout: 3s");
     vec![
         Broken {
             description: "`command` is no program",
@@ -180,7 +179,7 @@ fn unreachable_servers() -> anyhow::Result<Vec<Broken>> {
         Broken {
             description: "the server accepts connections and does not answer",
             backend: Backend::http("no-answer", format!("http://{silent_address}/mcp"))
-                .with("startTimeout: 2s"),
+                .with("startTimeout: 3s"),
         },
     ])
 }
@@ -237,12 +236,37 @@ fn serve(answer: &'static [u8]) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Reads one request and answers it. Its body is read too: closing a connection with unread data resets it.
+/// Answers each request of a connection until the client closes it. Each is read as a whole before its answer: a
+/// connection that is closed with unread data is reset, and the answer is lost.
 fn answer_requests(mut stream: TcpStream, answer: &[u8]) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
-    let mut request = [0; 16 << 10];
-    while !matches!(stream.read(&mut request), Ok(0) | Err(_)) {}
-    stream.write_all(answer)
+    let mut request = Vec::new();
+    let mut piece = [0; 4 << 10];
+    loop {
+        let read = stream.read(&mut piece)?;
+        if read == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&piece[..read]);
+        if is_whole(&request) {
+            request.clear();
+            stream.write_all(answer)?;
+        }
+    }
+}
+
+/// Whether these bytes are a whole HTTP request, or the start of a TLS handshake, which is never one.
+fn is_whole(request: &[u8]) -> bool {
+    const TLS_HANDSHAKE: u8 = 0x16;
+    if request.first() == Some(&TLS_HANDSHAKE) {
+        return true;
+    }
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        if name.eq_ignore_ascii_case("content-length") { value.trim().parse::<usize>().ok() } else { None }
+    });
+    body.len() >= length.unwrap_or(0)
 }
 
 /// A server with TLS that closes each connection after the handshake.

@@ -1,6 +1,7 @@
 //! Waits for a backend's connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -9,7 +10,11 @@ use crate::connection::close_signal::CloseReason;
 use crate::failure::{Failure, FailureClass};
 use crate::lifecycle::supervised::{Phase, SupervisedConnection};
 
-/// Waits until the backend is ready, at most for the connect time-out. It waits while the backend is being
+/// How much longer than an attempt a wait lasts. An attempt that begins with the wait ends first, so that its reason
+/// is known when the wait fails.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// Waits until the backend is ready, at most for the connect time-out and [`MARGIN`]. It waits while the backend is being
 /// connected, and fails at once if the backend is unavailable or stopped.
 pub(crate) async fn wait_until_ready(supervised: &SupervisedConnection) -> Result<Arc<Connection>, Failure> {
     if let Phase::Ready(connection) = &*supervised.phase.borrow()
@@ -42,5 +47,5 @@ async fn wait_for_phase(supervised: &SupervisedConnection) -> Result<Arc<Connect
         }
     };
     let late = || Failure::not_sent(FailureClass::Timeout, "still being connected");
-    timeout(supervised.policy.timeouts.connect, waiting).await.map_err(|_| late())?
+    timeout(supervised.policy.timeouts.connect.saturating_add(MARGIN), waiting).await.map_err(|_| late())?
 }
