@@ -1,6 +1,8 @@
-//! `cargo xtask refusals`: clients of the official SDKs, in each revision, in front of a gateway that refuses
-//! their requests. The result is a table in `docs/refusals.md`: which refusals a client survives, and which
-//! end it.
+//! `cargo xtask refusals`: clients of the official SDKs, in each revision, and agent frameworks in front of a
+//! gateway that refuses their requests. The result is `docs/refusals.md`: which refusals a client survives, which
+//! end it, and what a model is told.
+
+mod frameworks;
 
 use std::fmt::Write as _;
 
@@ -14,7 +16,9 @@ use vmcp_e2e::sdk_clients::{RefusalOutcome, SdkClient};
 use crate::root;
 
 const TABLE: &str = "docs/refusals.md";
-const HEAD: &str = "# Refusals and the clients of official SDKs
+const HEAD: &str = "# Refusals and what clients make of them
+
+## Clients of official SDKs
 
 What a client of an official SDK does after a refusal: each operation on a connection of its own, then `tools/list` on the same one.
 Written by `cargo xtask refusals`; the clients are in `testing/e2e/clients`, their versions in `testing/e2e/pins.txt` and
@@ -59,12 +63,13 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
             columns.push(Column { client, revision, found: try_operations(client, revision, &operations)? });
         }
     }
-    let (file, table) = (root().join(TABLE), table(&operations, &columns)?);
+    let file = root().join(TABLE);
+    let table = table(&operations, &columns)? + &frameworks::sections()?;
     if check {
         let known = std::fs::read_to_string(&file).context(TABLE)?;
         ensure!(
             known == table,
-            "{TABLE} is not what was found; run `cargo xtask refusals` and read the change"
+            "{TABLE} is not what was found; run `cargo xtask refusals` and read the change. Found:\n{table}"
         );
         println!("{TABLE} is what was found");
     } else {
@@ -89,7 +94,7 @@ fn try_operations(
         let indices: Vec<usize> = indices.collect();
         let attempted: Vec<&Value> = indices.iter().filter_map(|index| operations.get(*index)).collect();
         // Each run needs a new gateway: the operations use up limits and end a server.
-        let gateway = gateway(with_policies)?;
+        let gateway = gateway(with_policies, false)?;
         let said = client
             .run_operations(&gateway.url, &serde_json::to_string(&attempted)?, revision)
             .with_context(|| {
@@ -104,13 +109,16 @@ fn try_operations(
     found.into_iter().map(|found| found.with_context(|| format!("{} left some out", client.name()))).collect()
 }
 
-fn gateway(with_policies: bool) -> anyhow::Result<Gateway> {
+fn gateway(with_policies: bool, with_optimizer: bool) -> anyhow::Result<Gateway> {
     let backends = [
         Backend::stdio("echo", &fixture(&["echo"])?).with("timeout: 2s"),
         Backend::stdio("isolation", &fixture(&["isolation"])?),
         Backend::stdio("odd", &fixture(&["odd"])?),
     ];
     let mut config = config(NamePolicy::Unchanged, &backends, LIMIT);
+    if with_optimizer {
+        config.push_str("optimizer: {embeddingProvider: none}\n");
+    }
     if with_policies {
         config = config.replace("incomingAuth: {type: anonymous}\n", POLICIES);
     }

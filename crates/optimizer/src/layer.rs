@@ -17,6 +17,7 @@ use vmcp_domain::{
     CALL_TOOL, CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, FIND_TOOL, Gateway,
     GatewayFuture, Reply, SharedGateway, StartupWait, ToolList, VIRTUAL_NAMES, forward,
 };
+use vmcp_wire::error_response::unknown_tool;
 use vmcp_wire::tool_result;
 
 use crate::observer::{CallEvent, CallOutcome, FindEvent};
@@ -139,7 +140,7 @@ impl Optimized {
             Some(suggestion) => format!("tool \"{name}\" not found; did you mean \"{suggestion}\"?"),
             None => format!("tool \"{name}\" not found; use find_tool to find one"),
         };
-        Ok(tool_result::failure(&text))
+        Ok(unknown_tool(&text))
     }
 }
 

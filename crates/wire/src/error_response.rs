@@ -3,6 +3,8 @@
 
 mod tool_refusal;
 
+pub use tool_refusal::unknown_tool;
+
 use vmcp_domain::{Capability, Error, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
 use vmcp_json::{Json, Members};
 

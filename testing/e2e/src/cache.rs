@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-/// The lists of what every run installs, and of what the group `mutants` installs in addition.
-const PINS: [&str; 2] = [include_str!("../pins.txt"), include_str!("../pins-mutants.txt")];
+/// The lists of what every run installs, and of what the groups `mutants` and `sdks` install in addition.
+const PINS: [&str; 3] = [
+    include_str!("../pins.txt"),
+    include_str!("../pins-mutants.txt"),
+    include_str!("../pins-frameworks.txt"),
+];
 
 /// The folder of the cache.
 pub fn root() -> anyhow::Result<PathBuf> {
@@ -16,7 +20,7 @@ pub fn root() -> anyhow::Result<PathBuf> {
     root.context("neither VMCP_TEST_CACHE nor HOME is set")
 }
 
-/// Returns the folder of one line of `pins.txt` or `pins-mutants.txt`, by its kind and name.
+/// Returns the folder of one line of the lists, by its kind and name.
 ///
 /// # Errors
 /// If the lists have no such line, or `./test` has not installed it.

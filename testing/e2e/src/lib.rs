@@ -6,6 +6,7 @@
 //! request or wait that has failed.
 
 pub mod cache;
+pub mod frameworks;
 pub mod gateway;
 pub mod http;
 pub mod identity;

@@ -199,6 +199,8 @@ async fn a_near_miss_is_told_what_may_be_meant() {
     assert_eq!(text(&reply), "tool \"create_issue\" not found; did you mean \"github_create_issue\"?");
     let reply = call(&stack, json!({"tool_name": "walk_the_dog", "parameters": {}})).await.unwrap();
     assert_eq!(text(&reply), "tool \"walk_the_dog\" not found; use find_tool to find one");
+    let meta: Value = reply.members.get("_meta").unwrap().decode().unwrap();
+    assert_eq!(meta["vmcp/refusal"]["code"], -32602);
     let reply = call(&stack, json!({"tool_name": "call_tool", "parameters": {}})).await.unwrap();
     assert!(text(&reply).starts_with("call_tool does not call call_tool"), "{}", text(&reply));
     assert_eq!(stack.inner.requests(), [] as [&str; 0]);

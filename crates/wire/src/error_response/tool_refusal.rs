@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use vmcp_domain::Error;
+use vmcp_domain::{Error, Reply};
 use vmcp_json::{Json, Members};
 
 use super::{Answer, AnswerBody};
@@ -13,6 +13,8 @@ use crate::code;
 
 /// The key of the refusal in `_meta`.
 const META_KEY: &str = "vmcp/refusal";
+/// The reason of a refusal of a tool that is absent or that policy denies.
+const UNKNOWN_TOOL: &str = "unknown_tool";
 /// The sentence for a tool that is absent and for one that policy denies. Both have the same words and the
 /// same code, so that the answer does not reveal which tools exist.
 const NOT_CALLABLE: &str =
@@ -40,7 +42,13 @@ impl Refusal<'_> {
     /// A failed tool result with `text` for the model. The refusal is in `_meta`, with the members of `data` that
     /// programs look for beside `code`, and in `structuredContent` if the result may have that.
     pub(super) fn into_result(self, text: &str, may_be_structured: bool) -> Answer {
-        let mut members = crate::tool_result::failure(text).members;
+        let members = self.into_reply(text, may_be_structured).members;
+        Answer { status: 200, headers: Vec::new(), body: AnswerBody::ToolResult(members) }
+    }
+
+    fn into_reply(self, text: &str, may_be_structured: bool) -> Reply {
+        let mut reply = crate::tool_result::failure(text);
+        let members = &mut reply.members;
         let mut refusal = self.members();
         if may_be_structured {
             members.insert("structuredContent", refusal.to_json());
@@ -52,8 +60,17 @@ impl Refusal<'_> {
         }
         let meta: Members = [(META_KEY.to_owned(), refusal.to_json())].into_iter().collect();
         members.insert("_meta", meta.to_json());
-        Answer { status: 200, headers: Vec::new(), body: AnswerBody::ToolResult(members) }
+        reply
     }
+}
+
+/// The failed result of `call_tool` for a name that no tool has, with `text` for the model. In every shape of
+/// answers it is a tool result, so that the model can correct the name.
+#[must_use]
+pub fn unknown_tool(text: &str) -> Reply {
+    let mut data = Members::new();
+    data.insert("reason", Json::string(UNKNOWN_TOOL));
+    Refusal { code: code::INVALID_PARAMS, message: text, data }.into_reply(text, false)
 }
 
 /// The failed tool result for `error`. `None` for errors that the protocol or the backend itself defines, and
@@ -65,7 +82,7 @@ pub(super) fn tool_result(error: &Error, may_be_structured: bool) -> Option<Answ
     match error {
         Error::Denied | Error::UnknownTool(_) => {
             NOT_CALLABLE.clone_into(&mut text);
-            (code, reason) = (code::INVALID_PARAMS, "unknown_tool");
+            (code, reason) = (code::INVALID_PARAMS, UNKNOWN_TOOL);
         }
         Error::IdentityRequired(_) => code = code::DENIED,
         Error::Looping(repeated) => retry_after = Some(repeated.retry_after),
