@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use vmcp_domain::{
-    CALL_TOOL, CallContext, CallTool, Complete, CompletionReference, Gateway, GatewayFuture, GetPrompt,
-    PromptList, ReadResource, Reply, ResourceList, SharedGateway, TaskOperation, TaskRequest, TemplateList,
-    ToolList, VIRTUAL_NAMES,
+    CallContext, CallTool, Complete, CompletionReference, Gateway, GatewayFuture, GetPrompt, PromptList,
+    ReadResource, Reply, ResourceList, SharedGateway, TaskOperation, TaskRequest, TemplateList, ToolList,
+    VirtualNames,
 };
 use vmcp_json::Json;
 
@@ -24,14 +24,19 @@ tokio::task_local! {
 pub struct AuditedRequests {
     inner: SharedGateway,
     audit: Arc<Audit>,
-    has_virtual: bool,
+    virtual_names: Option<VirtualNames>,
 }
 
 impl AuditedRequests {
-    /// Wraps `inner` in the layer. `has_virtual` says whether `inner` has the optimizer's tools.
+    /// Wraps `inner` in the layer. `virtual_names` are the names of the optimizer's tools, if `inner`
+    /// has them.
     #[must_use]
-    pub fn wrap(inner: SharedGateway, audit: Arc<Audit>, has_virtual: bool) -> SharedGateway {
-        Arc::new(Self { inner, audit, has_virtual })
+    pub fn wrap(
+        inner: SharedGateway,
+        audit: Arc<Audit>,
+        virtual_names: Option<VirtualNames>,
+    ) -> SharedGateway {
+        Arc::new(Self { inner, audit, virtual_names })
     }
 
     /// Awaits a request that is answered with a reply, and records it.
@@ -89,15 +94,14 @@ impl Gateway for AuditedRequests {
                 return self.inner.call_tool(ctx, request).await;
             }
             let name = request.name.as_str();
-            let is_virtual = self.has_virtual && VIRTUAL_NAMES.contains(&name);
+            let is_virtual = self.virtual_names.as_ref().is_some_and(|names| names.contains(name));
+            let calls_by_name = self.virtual_names.as_ref().is_some_and(|names| names.call == name);
             let request_info = RequestInfo {
                 kind: TOOL_CALL,
                 method: "tools/call",
                 target_kind: Some(if is_virtual { "virtual_tool" } else { "tool" }),
                 name: Some(name.to_owned()),
-                requested_tool_name: (is_virtual && name == CALL_TOOL)
-                    .then(|| requested_tool_name(&request))
-                    .flatten(),
+                requested_tool_name: if calls_by_name { requested_tool_name(&request) } else { None },
                 arguments: request.arguments.clone(),
             };
             let recorded = Arc::new(AtomicBool::new(false));

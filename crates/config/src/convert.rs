@@ -132,7 +132,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), (&name, &names), findings);
-    let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.is_some(), findings);
+    let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
+    let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.as_ref(), findings);
     let (listen, incoming, passthrough) = (listen.unwrap_or_default(), incoming_auth, passthrough_headers);
     let sections = edge::EdgeSections { name: name.clone(), listen, answer, incoming, passthrough };
     let edge = edge::convert(sections, overrides, findings);
@@ -141,7 +142,6 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let others = limits::Others { name: &name, session: session_storage.as_ref(), callers, answer };
     let limits = rate_limiting.map(|file| limits::convert(file, others, findings));
     let loops = loop_breaker.map(|file| loops::convert(file, findings));
-    let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let audit = audit::convert(audit, overrides.enable_audit, findings);
     let (aggregation, mut edge, (limits, limit_answer)) = (aggregation?, edge?, limits.unzip());
     (edge.answers.limit, edge.scrape_key) = (limit_answer.unwrap_or(edge.answers.limit), scrape_key);

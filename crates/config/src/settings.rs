@@ -13,6 +13,7 @@ use serde_json::Value;
 use vmcp_audit::AuditSettings;
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::policy::{BackendPolicy, Secret};
+use vmcp_domain::VirtualNames;
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_embedding_service::ServicePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
@@ -65,6 +66,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The names of the tools that no backend offers.
+    #[must_use]
+    pub fn virtual_tools(&self) -> Vec<String> {
+        self.optimizer.as_ref().map_or_else(Vec::new, OptimizerSettings::virtual_tools)
+    }
+
     /// The same settings for commands that do not search: search compares words only, so no embedding vectors
     /// are computed.
     pub fn without_embeddings(mut self) -> Self {
@@ -102,6 +109,15 @@ pub struct OptimizerSettings {
     pub source: EmbeddingSource,
     /// The folder that keeps embedding vectors; `None` keeps none.
     pub cache: Option<PathBuf>,
+}
+
+impl OptimizerSettings {
+    /// The names of the virtual tools.
+    #[must_use]
+    pub fn virtual_tools(&self) -> Vec<String> {
+        let VirtualNames { find, call } = self.policy.names.clone();
+        vec![find, call]
+    }
 }
 
 /// The source of embedding vectors.

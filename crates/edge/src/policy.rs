@@ -36,6 +36,8 @@ pub struct EdgePolicy<A = Arc<dyn Authenticator>> {
     pub answers: AnswerPolicy,
     /// Whether a session keeps the first complete list of tools that it received.
     pub freezes_tools: bool,
+    /// The names of the tools that no backend offers.
+    pub virtual_tools: Vec<String>,
     /// The limits on what clients may use.
     pub limits: EdgeLimits,
 }
@@ -61,6 +63,7 @@ impl<A> EdgePolicy<A> {
             scrape_key,
             answers,
             freezes_tools,
+            virtual_tools,
             limits,
         } = self;
         let incoming = match incoming {
@@ -80,6 +83,7 @@ impl<A> EdgePolicy<A> {
             scrape_key,
             answers,
             freezes_tools,
+            virtual_tools,
             limits,
         })
     }

@@ -199,6 +199,7 @@ fn edge_policy<A>(name: &str, listen: std::net::SocketAddr) -> EdgePolicy<A> {
         scrape_key: None,
         answers: vmcp_wire::error_response::AnswerPolicy::DEFAULT,
         freezes_tools: false,
+        virtual_tools: Vec::new(),
         limits: EdgeLimits::DEFAULT,
     }
 }

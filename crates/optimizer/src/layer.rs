@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vmcp_domain::{
-    CALL_TOOL, CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, FIND_TOOL, Gateway,
-    GatewayFuture, Reply, SharedGateway, StartupWait, ToolList, VIRTUAL_NAMES, forward,
+    CallContext, CallOrigin, CallTool, Cause, DerivedCache, Error, Gateway, GatewayFuture, Reply,
+    SharedGateway, StartupWait, ToolList, VirtualNames, forward,
 };
 use vmcp_wire::error_response::unknown_tool;
 use vmcp_wire::tool_result;
 
+use crate::layer::arguments::UsageError;
 use crate::observer::{CallEvent, CallOutcome, FindEvent};
 use crate::optimizer::Optimizer;
 use crate::search::suggest;
@@ -49,16 +50,19 @@ impl Optimized {
     fn build_advertised_tools(&self, list: &ToolList) -> ToolList {
         let policy = &self.optimizer.policy;
         let summary = if policy.server_summary { virtual_tools::summarise(list) } else { None };
-        let mut tools =
-            virtual_tools::with_description(policy.find_description.as_deref(), summary.as_deref());
+        let mut tools = virtual_tools::with_description(
+            &policy.names,
+            policy.find_description.as_deref(),
+            summary.as_deref(),
+        );
         let virtual_count = tools.len();
         let pinned = list.iter().filter(|tool| policy.is_pinned(tool));
         // A backend's tool with the name of a virtual tool can be called through `call_tool` only.
-        tools.extend(pinned.filter(|tool| !VIRTUAL_NAMES.contains(&tool.name.as_str())).cloned());
+        tools.extend(pinned.filter(|tool| !policy.names.contains(tool.name.as_str())).cloned());
         tracing::debug!(
             tools = list.len(),
             pinned = tools.len() - virtual_count,
-            "the tool list is replaced by find_tool and call_tool"
+            "the tool list is replaced by the virtual tools"
         );
         tools
     }
@@ -85,11 +89,11 @@ impl Optimized {
     ) -> Result<Reply, Error> {
         let arguments = match arguments::read_find(request.arguments.as_ref()) {
             Ok(arguments) => arguments,
-            Err(usage) => return Ok(tool_result::failure(usage)),
+            Err(usage) => return Ok(self.usage_failure(usage)),
         };
         let list = self.inner.list_tools(ctx).await?;
         let found = self.optimizer.find(ctx, &list, &arguments.query, false).await?;
-        let written = find_result::write_result(&found, self.optimizer.policy.schemas);
+        let written = find_result::write_result(&found, &self.optimizer.policy);
         let (reply, tokens) = written.map_err(|error| Error::Internal(Cause::new(error)))?;
         event.result_count = Some(found.tools.len());
         event.savings_percent = tokens.savings_percent;
@@ -100,7 +104,7 @@ impl Optimized {
     async fn handle_call_tool(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
         let named_call = match arguments::read_call(request.arguments.as_ref()) {
             Ok(named_call) => named_call,
-            Err(usage) => return Ok(tool_result::failure(usage)),
+            Err(usage) => return Ok(self.usage_failure(usage)),
         };
         let started_at = Instant::now();
         let call =
@@ -125,20 +129,27 @@ impl Optimized {
         }
     }
 
+    /// The result for arguments that a virtual tool does not understand.
+    fn usage_failure(&self, usage: UsageError) -> Reply {
+        tool_result::failure(&self.optimizer.policy.names.in_text(usage))
+    }
+
     /// The result for an unknown tool name. It is a tool result and no error, so that the model can correct
     /// the name itself. Only names that this caller may see are suggested.
     async fn not_found(&self, ctx: &CallContext, name: &str) -> Result<Reply, Error> {
         let list = self.inner.list_tools(ctx).await?;
+        let names = &self.optimizer.policy.names;
         let suggestion = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));
         let name = name.get(..name.floor_char_boundary(ECHOED_NAME_BYTES_MAX)).unwrap_or_default();
         let text = match suggestion {
-            _ if VIRTUAL_NAMES.contains(&name) => {
+            _ if names.contains(name) => {
+                let VirtualNames { find, call } = names;
                 format!(
-                    "call_tool does not call {name}; call it directly, and give call_tool the name of a tool that find_tool returned"
+                    "{call} does not call {name}; call it directly, and give {call} the name of a tool that {find} returned"
                 )
             }
             Some(suggestion) => format!("tool \"{name}\" not found; did you mean \"{suggestion}\"?"),
-            None => format!("tool \"{name}\" not found; use find_tool to find one"),
+            None => format!("tool \"{name}\" not found; use {} to find one", names.find),
         };
         Ok(unknown_tool(&text))
     }
@@ -151,9 +162,10 @@ impl Gateway for Optimized {
     }
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
+        let VirtualNames { find, call } = &self.optimizer.policy.names;
         match request.name.as_str() {
-            FIND_TOOL => Box::pin(self.handle_find_tool(ctx, request)),
-            CALL_TOOL => Box::pin(self.handle_call_tool(ctx, request)),
+            name if name == find => Box::pin(self.handle_find_tool(ctx, request)),
+            name if name == call => Box::pin(self.handle_call_tool(ctx, request)),
             _ => self.inner.call_tool(ctx, request),
         }
     }

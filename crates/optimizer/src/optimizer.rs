@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::{Availability, AvailabilityCheck, CallContext, Error, Tool, ToolList, ToolName};
+use vmcp_domain::{
+    Availability, AvailabilityCheck, CallContext, Error, Tool, ToolList, ToolName, VirtualNames,
+};
 
 use crate::layer::availability_order::order_by_availability;
 use crate::observer::Observer;
@@ -112,6 +114,12 @@ impl Optimizer {
             availability,
             missing_pinned: Mutex::default(),
         })
+    }
+
+    /// The names of the virtual tools.
+    #[must_use]
+    pub fn virtual_names(&self) -> &VirtualNames {
+        &self.policy.names
     }
 
     /// Indexes the tools that all callers share, so that no search has to wait for it. Call it whenever they

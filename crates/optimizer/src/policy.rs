@@ -1,6 +1,6 @@
 //! The validated settings of the optimizer. A value out of range cannot be constructed.
 
-use vmcp_domain::{Tool, ToolName};
+use vmcp_domain::{Tool, ToolName, VirtualNames};
 
 /// The most tools that one search may return.
 const RESULT_COUNT_MAX: u8 = 50;
@@ -18,6 +18,8 @@ pub struct OptimizerPolicy {
     pub distance_max: Distance,
     /// Tools that stay in the list, by their advertised names.
     pub pinned: Vec<ToolName>,
+    /// The names of the virtual tools.
+    pub names: VirtualNames,
     /// The description of `find_tool`; `None` for the built-in text.
     pub find_description: Option<String>,
     /// Whether the description of `find_tool` ends with a summary of the servers.
@@ -40,6 +42,7 @@ impl Default for OptimizerPolicy {
             semantic_weight: Ratio::NONE,
             distance_max: Distance::default(),
             pinned: Vec::new(),
+            names: VirtualNames::default(),
             find_description: None,
             server_summary: true,
             schemas: Schemas::Full,

@@ -13,7 +13,6 @@ use std::io::BufRead;
 
 use serde_json::{Value, json};
 use vmcp_audit::format_time;
-use vmcp_domain::VIRTUAL_NAMES;
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_ratelimit::policy::{LimitPolicy, Limits};
 
@@ -33,20 +32,21 @@ pub fn report(
     audit: impl BufRead,
     policy: LimitPolicy,
     aggregation: &AggregationPolicy,
+    virtual_tools: &[String],
     as_json: bool,
 ) -> std::io::Result<String> {
     let mut recorded = RecordedCalls::read(audit)?;
     for tool in &mut recorded.tools {
         tool.contested_name = aggregation.contested_name(&tool.target.backend, &tool.target.name, &tool.name);
     }
-    let notes = limitations(&policy);
+    let notes = limitations(&policy, virtual_tools);
     let result = simulate(&recorded, policy, |_, _| {});
     let write = if as_json { to_json } else { to_text };
     Ok(write(&recorded, &result, &notes))
 }
 
 /// Notes on the limits in `policy` that a replay cannot reproduce.
-fn limitations(policy: &LimitPolicy) -> Vec<&'static str> {
+fn limitations(policy: &LimitPolicy, virtual_tools: &[String]) -> Vec<&'static str> {
     let all = || std::iter::once(&policy.server).chain(policy.tools.iter().map(|rule| &rule.limits));
     let in_flight =
         |limits: &Limits| limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some();
@@ -79,7 +79,7 @@ fn limitations(policy: &LimitPolicy) -> Vec<&'static str> {
     if all().flat_map(Limits::quotas).any(|quota| quota.percent.is_some()) {
         notes.push("limits that are enforced for some callers are enforced for all here");
     }
-    if policy.tools.iter().any(|rule| VIRTUAL_NAMES.contains(&rule.name.as_str())) {
+    if policy.tools.iter().any(|rule| virtual_tools.iter().any(|name| *name == *rule.name.as_str())) {
         notes.push("rules for the gateway's own tools are not replayed");
     }
     notes

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use vmcp_audit::{Audit, AuditSettings, Output};
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::Backends;
-use vmcp_config::{AdminSettings, Settings};
-use vmcp_domain::{Caller, GatewayInfo, SharedGateway, VIRTUAL_NAMES};
+use vmcp_config::{AdminSettings, OptimizerSettings, Settings};
+use vmcp_domain::{Caller, GatewayInfo, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge, ListenSocket, StopSignals};
 use vmcp_federation::policy::AggregationPolicy;
@@ -136,12 +136,12 @@ impl RunningGateway {
         } = settings;
         let metrics = Metrics::new(&namespace, &name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let edge = start_edge_policy(edge, &aggregation, &clock, &metrics)?;
+        let edge = start_edge_policy(edge, (&aggregation, &optimizer), &clock, &metrics)?;
         let lists = backends::lists_folder(&admin, saves_lists);
         let (backends, counted) =
             backends::start(backends, &edge.server.name, process_count_max, lists, &metrics)?;
         let federation = backends::federate(&aggregation, (&admin, saves_lists), health, counted)?;
-        metrics.set_name_check(listed_name_check(federation.clone(), optimizer.is_some()));
+        metrics.set_name_check(listed_name_check(federation.clone(), edge.virtual_tools.clone()));
         let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = limit_observer(&metrics, audit.as_ref().map(|_| &clock));
@@ -162,8 +162,8 @@ impl RunningGateway {
         // This must run after the stack is complete. The stack reports to the limiter which tools are
         // virtual. Without that, the limiter would warn that rules for virtual tools match no tool.
         limits::spawn_plan_preparation(&federation, limiter.as_ref());
-        let index_updater =
-            optimizer.clone().map(|optimizer| IndexUpdater::start(optimizer, &federation, exposed.clone()));
+        let start_updater = |optimizer| IndexUpdater::start(optimizer, &federation, exposed.clone());
+        let index_updater = optimizer.clone().map(start_updater);
         Ok(Self {
             gateway,
             exposed,
@@ -303,7 +303,7 @@ impl RunningGateway {
 /// Starts the authenticator of callers, and counts its outcomes.
 fn start_edge_policy(
     policy: EdgePolicy<BearerPolicy>,
-    aggregation: &AggregationPolicy,
+    (aggregation, optimizer): (&AggregationPolicy, &Option<OptimizerSettings>),
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<EdgePolicy, StartError> {
@@ -311,16 +311,20 @@ fn start_edge_policy(
         let authenticator = BearerAuthenticator::start(policy, clock.clone())?;
         Ok(CountedAuthenticator::wrap(Arc::new(authenticator), metrics.clone()))
     };
-    let policy = EdgePolicy { freezes_tools: aggregation.freezes_tools, ..policy };
+    let virtual_tools = optimizer.as_ref().map_or_else(Vec::new, OptimizerSettings::virtual_tools);
+    let policy = EdgePolicy { freezes_tools: aggregation.freezes_tools, virtual_tools, ..policy };
     policy.start_authenticator(start).map_err(StartError::IssuerTls)
 }
 
 /// The check that separates listed names from names that a client invented. Its arguments are the MCP method
 /// and the name.
-fn listed_name_check(federation: Federation, has_virtual: bool) -> impl Fn(&str, &str) -> bool + Send + Sync {
+fn listed_name_check(
+    federation: Federation,
+    virtual_tools: Vec<String>,
+) -> impl Fn(&str, &str) -> bool + Send + Sync {
     move |method, name| match method {
         "tools/call" => {
-            federation.has_listed(NameKind::Tool, name) || has_virtual && VIRTUAL_NAMES.contains(&name)
+            virtual_tools.iter().any(|tool| tool == name) || federation.has_listed(NameKind::Tool, name)
         }
         "prompts/get" => federation.has_listed(NameKind::Prompt, name),
         "resources/read" => federation.has_listed(NameKind::Resource, name),

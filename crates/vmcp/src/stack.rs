@@ -86,7 +86,7 @@ impl StackBuilder {
 /// left out.
 pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     let StackParts { policy, authz, limiter, loops, optimizer, audit, metrics, added } = parts;
-    let has_virtual = optimizer.is_some();
+    let virtual_names = optimizer.as_ref().map(|optimizer| optimizer.virtual_names().clone());
     let (around_calls, around_requests): (Vec<_>, Vec<_>) =
         added.into_iter().partition(|layer| layer.position == Position::Call);
     // Innermost: resolves the advertised name to a backend and to the backend's own name for the tool, and
@@ -130,8 +130,9 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     }
     // Around the layers with virtual tools. A call of a virtual tool is charged only if a rule names the
     // tool, before the tool does its work.
-    if let Some(limiter) = limiter.clone().filter(|_| has_virtual) {
-        builder.wrap("ratelimit-virtual", |inner| VirtualRateLimited::wrap(inner, limiter, &virtual_tools()));
+    if let (Some(limiter), Some(names)) = (limiter.clone(), &virtual_names) {
+        let tools = virtual_tools(names);
+        builder.wrap("ratelimit-virtual", |inner| VirtualRateLimited::wrap(inner, limiter, &tools));
     }
     // Outside every layer that requests lists for itself: it counts the requests of clients other than tool
     // calls.
@@ -142,7 +143,7 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     // Around every layer that answers: it records the requests that never reached the limiter, as the client
     // made them.
     if let Some(audit) = audit {
-        builder.wrap("audit", |inner| AuditedRequests::wrap(inner, audit, has_virtual));
+        builder.wrap("audit", |inner| AuditedRequests::wrap(inner, audit, virtual_names));
     }
     // Outermost: it sees each request as the client made it, and the outcome of all inner layers.
     builder.wrap("observe", |inner| Observed::wrap(inner, metrics));

@@ -67,6 +67,7 @@ pub(super) fn convert(
         scrape_key: None,
         answers: AnswerPolicy::with_shape(answers::shape(answer, findings)),
         freezes_tools: false,
+        virtual_tools: Vec::new(),
         limits,
         incoming: incoming?,
         listen: SocketAddr::new(address?, port),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vmcp_authz::{AuthzPolicy, PolicySource};
-use vmcp_domain::{Identity, VIRTUAL_NAMES};
+use vmcp_domain::Identity;
 
 use vmcp_http_client::TlsError;
 use vmcp_identity::policy::{OidcPolicy, OidcSettings, Secret, SettingError};
@@ -15,7 +15,7 @@ use vmcp_json::{Json, Members};
 use super::Findings;
 use crate::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
 use crate::report::{Problem, ProblemCode, item_path, join_path};
-use crate::settings::Overrides;
+use crate::settings::{OptimizerSettings, Overrides};
 
 /// How callers are authenticated; the authenticator is started later.
 type Incoming = vmcp_edge::policy::IncomingAuth<BearerPolicy>;
@@ -270,11 +270,11 @@ fn warn_of_shared_names(auth: &IncomingAuth, policies: &[String], findings: &mut
     }
 }
 
-/// The policies; `None` if there are none. With the optimizer, its virtual tools are exempt from policies.
+/// The policies; `None` if there are none. The virtual tools of the optimizer are exempt from them.
 pub(super) fn authz(
     file: Option<&IncomingAuth>,
     (name, backend_names): (&str, &[String]),
-    has_virtual: bool,
+    optimizer: Option<&OptimizerSettings>,
     findings: &mut Findings<'_>,
 ) -> Option<Arc<AuthzPolicy>> {
     let Authz {
@@ -307,7 +307,7 @@ pub(super) fn authz(
         group_claim_name: group_claim_name.clone(),
         role_claim_name: role_claim_name.clone(),
         group_entity_type: group_entity_type.clone(),
-        exempt_tools: if has_virtual { VIRTUAL_NAMES.map(str::to_owned).to_vec() } else { Vec::new() },
+        exempt_tools: optimizer.map_or_else(Vec::new, OptimizerSettings::virtual_tools),
     };
     let to_problem = |problem: &vmcp_authz::AuthzProblem| {
         let (location, rest) = problem.location.split_once(' ').unwrap_or((&problem.location, ""));

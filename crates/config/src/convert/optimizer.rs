@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use vmcp_domain::VirtualNames;
 use vmcp_embedding_service::{PolicyError as ServiceError, Provider, Secret, ServicePolicy};
 use vmcp_optimizer::policy::{Distance, OptimizerPolicy, PolicyError, Ratio, ResultCount, Schemas};
 
@@ -35,6 +36,8 @@ pub(super) fn convert(file: Optimizer, findings: &mut Findings<'_>) -> Optimizer
         hybrid_search_semantic_ratio,
         semantic_distance_threshold,
         pinned_tools,
+        find_tool_name,
+        call_tool_name,
         find_tool_description,
         server_summary,
         return_schemas,
@@ -65,6 +68,7 @@ pub(super) fn convert(file: Optimizer, findings: &mut Findings<'_>) -> Optimizer
             Some("leave the key out for the built-in text".to_owned());
     }
     check_pinned(&pinned_tools, findings);
+    let names = virtual_names(find_tool_name, call_tool_name, findings);
     let count = max_tools_to_return.map(ResultCount::new);
     let distance =
         parse_number(semantic_distance_threshold, "semanticDistanceThreshold", Distance::new, findings);
@@ -76,6 +80,7 @@ pub(super) fn convert(file: Optimizer, findings: &mut Findings<'_>) -> Optimizer
         semantic_weight: weight.unwrap_or(default_weight(provider)),
         distance_max: distance.unwrap_or_default(),
         pinned: pinned_tools.into_iter().map(Into::into).collect(),
+        names,
         find_description: find_tool_description,
         server_summary: server_summary.unwrap_or(default.server_summary),
         schemas: match return_schemas {
@@ -126,6 +131,29 @@ fn parse_number<T>(
         return None;
     };
     report_error(Some(build(number)), key, findings)
+}
+
+/// The longest name of a virtual tool: what all common clients accept.
+const NAME_LENGTH_MAX: usize = 64;
+
+fn virtual_names(find: Option<String>, call: Option<String>, findings: &mut Findings<'_>) -> VirtualNames {
+    let usual = VirtualNames::default();
+    for (key, name) in [("findToolName", &find), ("callToolName", &call)] {
+        let is_valid = |name: &String| {
+            (1..=NAME_LENGTH_MAX).contains(&name.len())
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+        };
+        if let Some(name) = name.as_ref().filter(|name| !is_valid(name)) {
+            let message =
+                format!("`{name}` must have 1 to {NAME_LENGTH_MAX} letters, digits, `_`, `-` or `.`");
+            findings.add_problem(key_path(key), message);
+        }
+    }
+    let names = VirtualNames { find: find.unwrap_or(usual.find), call: call.unwrap_or(usual.call) };
+    if names.find == names.call {
+        findings.add_problem(key_path("callToolName"), format!("`{}` is the name of both tools", names.call));
+    }
+    names
 }
 
 fn check_pinned(names: &[String], findings: &mut Findings<'_>) {

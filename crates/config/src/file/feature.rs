@@ -166,6 +166,11 @@ pub(crate) struct Optimizer {
     /// empty name, or one that occurs twice, is refused. Left out: none.
     #[serde(default)]
     pub(crate) pinned_tools: Vec<String>,
+    /// The name of the tool that searches, which clients see. Letters, digits, `_`, `-` and `.`, at most 64. Left
+    /// out: `find_tool`.
+    pub(crate) find_tool_name: Option<String>,
+    /// The name of the tool that calls, as `findToolName`, and another name than that. Left out: `call_tool`.
+    pub(crate) call_tool_name: Option<String>,
     /// The description of `find_tool` that clients see. A text of spaces only is refused. Left out: a
     /// built-in text.
     pub(crate) find_tool_description: Option<String>,

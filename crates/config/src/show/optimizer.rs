@@ -13,6 +13,7 @@ pub(super) fn values_in_effect(settings: &OptimizerSettings) -> Value {
         semantic_weight,
         distance_max,
         pinned: _,
+        names,
         find_description: _,
         server_summary,
         schemas,
@@ -28,6 +29,8 @@ pub(super) fn values_in_effect(settings: &OptimizerSettings) -> Value {
         "maxToolsToReturn": result_count.get(),
         "hybridSearchSemanticRatio": semantic_weight.get().to_string(),
         "semanticDistanceThreshold": distance_max.get().to_string(),
+        "findToolName": names.find,
+        "callToolName": names.call,
         "serverSummary": server_summary,
         "returnSchemas": match schemas {
             Schemas::Full => "full",

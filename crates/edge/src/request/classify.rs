@@ -1,17 +1,20 @@
 //! What follows from the kind of a request alone.
 
-use vmcp_domain::{StartupWait, VIRTUAL_NAMES};
+use vmcp_domain::StartupWait;
 use vmcp_wire::server::ClientRequest;
 
 /// For which backends a request waits after the start: a list briefly, and a call until its item is known.
-pub(crate) fn startup_wait(request: &ClientRequest) -> StartupWait {
+/// `virtual_tools` are the tools of the gateway itself.
+pub(crate) fn startup_wait(request: &ClientRequest, virtual_tools: &[String]) -> StartupWait {
     match request {
         ClientRequest::ListTools(_)
         | ClientRequest::ListResources(_)
         | ClientRequest::ListResourceTemplates(_)
         | ClientRequest::ListPrompts(_) => StartupWait::Brief,
         // A virtual tool is no backend's. The optimizer sets what its inner call waits for.
-        ClientRequest::CallTool(call) if VIRTUAL_NAMES.contains(&call.name.as_str()) => StartupWait::Brief,
+        ClientRequest::CallTool(call) if virtual_tools.iter().any(|name| name == call.name.as_str()) => {
+            StartupWait::Brief
+        }
         ClientRequest::CallTool(call) => StartupWait::Tool(call.name.clone()),
         ClientRequest::GetPrompt(get) => StartupWait::Prompt(get.name.clone()),
         ClientRequest::ReadResource(read) => StartupWait::Resource(read.uri.clone()),

@@ -46,7 +46,7 @@ pub(crate) type RequestFuture = BoxFuture<'static, DispatchOutcome>;
 /// Executes a request. A panic ends only this request.
 pub(crate) fn run(mut job: RequestJob) -> RequestFuture {
     let method = method_name(&job.request);
-    job.ctx.startup_wait = startup_wait(&job.request);
+    job.ctx.startup_wait = startup_wait(&job.request, &job.edge.policy.virtual_tools);
     Box::pin(async move {
         AssertUnwindSafe(serve(job)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(method, "a request panicked");

@@ -39,6 +39,7 @@ pub(crate) fn policy() -> EdgePolicy {
         scrape_key: None,
         answers: vmcp_wire::error_response::AnswerPolicy::DEFAULT,
         freezes_tools: false,
+        virtual_tools: Vec::new(),
         limits: EdgeLimits {
             page_items_max: 3,
             shutdown_grace: Duration::from_secs(10),

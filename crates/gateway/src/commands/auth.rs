@@ -8,9 +8,7 @@ use anyhow::Context as _;
 use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 use vmcp_authz::AccessRequest;
-use vmcp_domain::{
-    CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, ResourceUri, VIRTUAL_NAMES,
-};
+use vmcp_domain::{CallContext, CallOrigin, Caller, Gateway, GatewayFuture, Identity, ResourceUri};
 use vmcp_json::{Json, Members};
 
 use crate::cli::{Action, ExplainArgs};
@@ -44,9 +42,10 @@ pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow
     };
     let explanation = match action {
         Action::CallTool => {
+            let virtual_tools = settings.virtual_tools();
             let tools = offered(settings, |gateway, ctx| gateway.list_tools(ctx)).await?;
             let tool = tools.iter().find(|tool| tool.name.as_str() == name);
-            if VIRTUAL_NAMES.contains(&&*name) {
+            if virtual_tools.contains(&name) {
                 terminal::print_error(format_args!(
                     "vmcp: `{name}` is a tool of the gateway, and policies do not apply to it; they apply to the tools that it finds and calls"
                 ));

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use vmcp::RunningGateway;
 use vmcp::config::Settings;
-use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error, FIND_TOOL};
+use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error};
 use vmcp_json::{Json, Members};
 
 use crate::{start_progress, terminal};
@@ -19,7 +19,8 @@ pub(crate) async fn run(
     let arguments = Json::parse(arguments).ok().filter(Json::is_object);
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
-    let settings = if tool == FIND_TOOL { settings } else { settings.without_embeddings() };
+    let searches = settings.optimizer.as_ref().is_some_and(|optimizer| optimizer.policy.names.find == tool);
+    let settings = if searches { settings } else { settings.without_embeddings() };
     // Standard output is for the result. If the settings name a file, the record of this call is written
     // there.
     let output = super::serve::audit_output(&settings, false)?;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use vmcp_domain::{Availability, CALL_TOOL, RateLimit, Reply, Retry};
+use vmcp_domain::{Availability, RateLimit, Reply, Retry};
 use vmcp_json::{Json, Members};
 use vmcp_wire::{definitions, tool_result};
 
 use crate::layer::find_text;
 use crate::optimizer::{SearchResult, SearchResults};
-use crate::policy::Schemas;
+use crate::policy::{OptimizerPolicy, Schemas};
 
 /// Bytes of JSON that count as one token, as in the reference implementation.
 const TOKEN_BYTES: usize = 4;
@@ -66,11 +66,11 @@ struct AvailabilityNote {
 /// Writes the result of `find_tool` as a tool result with structured content.
 pub(crate) fn write_result(
     results: &SearchResults,
-    schemas: Schemas,
+    policy: &OptimizerPolicy,
 ) -> Result<(Reply, TokenMetrics), vmcp_json::JsonError> {
     let mut bytes_left = RESULT_BYTES_MAX;
     let bounded = results.tools.iter().map(|one| {
-        let entry = shorten(tool_entry(one, schemas)?, one, TOOL_BYTES_MAX.min(bytes_left))?;
+        let entry = shorten(tool_entry(one, policy.schemas)?, one, TOOL_BYTES_MAX.min(bytes_left))?;
         bytes_left = bytes_left.saturating_sub(entry.as_str().len());
         Ok(entry)
     });
@@ -79,7 +79,7 @@ pub(crate) fn write_result(
     let token_metrics = TokenMetrics::of(results.list_bytes, returned);
     let raw: Vec<&RawValue> = tools.iter().map(Json::decode::<&RawValue>).collect::<Result<_, _>>()?;
     let result = Json::encode(&FindResult { tools: raw, token_metrics })?;
-    Ok((tool_result::structured(result, &find_text::write(results, CALL_TOOL)), token_metrics))
+    Ok((tool_result::structured(result, &find_text::write(results, &policy.names.call)), token_metrics))
 }
 
 fn tool_entry(result: &SearchResult, schemas: Schemas) -> Result<Json, vmcp_json::JsonError> {

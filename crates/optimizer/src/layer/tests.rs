@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vmcp_domain::{
-    Availability, AvailabilityCheck, BoxFuture, Caller, LimitScope, RateLimit, Retry, Tool, ToolOverride,
+    Availability, AvailabilityCheck, BoxFuture, CALL_TOOL, Caller, FIND_TOOL, LimitScope, RateLimit, Retry,
+    Tool, ToolOverride,
 };
 use vmcp_json::Json;
 use vmcp_testkit::{FakeGateway, conformance, tool};
@@ -204,6 +205,29 @@ async fn a_near_miss_is_told_what_may_be_meant() {
     let reply = call(&stack, json!({"tool_name": "call_tool", "parameters": {}})).await.unwrap();
     assert!(text(&reply).starts_with("call_tool does not call call_tool"), "{}", text(&reply));
     assert_eq!(stack.inner.requests(), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn the_virtual_tools_have_the_names_that_the_operator_gave() {
+    let names = VirtualNames { find: "search".into(), call: "run".into() };
+    let stack = stack(OptimizerPolicy { names, ..OptimizerPolicy::default() });
+    let list = stack.gateway.list_tools(&ctx()).await.unwrap();
+    let listed: Vec<&str> = list.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(listed, ["search", "run"]);
+    for tool in list.iter() {
+        let text = tool.description.clone().unwrap() + tool.definition.to_json().as_str();
+        assert!(!text.contains("find_tool") && !text.contains("call_tool"), "{text}");
+    }
+    let found =
+        stack.gateway.call_tool(&ctx(), request("search", &json!({"tool_description": "mail"}))).await;
+    assert!(text(&found.unwrap()).contains("mail_send"));
+    let arguments = json!({"tool_name": "mail_send"});
+    stack.gateway.call_tool(&ctx(), request("run", &arguments)).await.unwrap();
+    assert_eq!(stack.inner.requests().len(), 1);
+    let usage = stack.gateway.call_tool(&ctx(), request("run", &json!({}))).await.unwrap();
+    assert!(text(&usage).starts_with("run needs `tool_name`"), "{}", text(&usage));
+    // The usual names are unknown tools now.
+    assert!(stack.gateway.call_tool(&ctx(), request("find_tool", &json!({}))).await.is_err());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use vmcp_domain::{FIND_TOOL, ProtocolVersion, RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{ProtocolVersion, RoutingTarget, Tool, ToolHints, ToolOverride, VirtualNames};
 use vmcp_json::Json;
 use vmcp_wire::definitions;
 
@@ -37,8 +37,9 @@ const CALL_DEFINITION: &str = r#"{
 
 /// The virtual tools with their built-in descriptions.
 #[must_use]
-pub fn virtual_tools() -> Vec<Tool> {
-    [FIND_DEFINITION, CALL_DEFINITION].into_iter().filter_map(parse_definition).collect()
+pub fn virtual_tools(names: &VirtualNames) -> Vec<Tool> {
+    let definitions = [FIND_DEFINITION, CALL_DEFINITION].into_iter();
+    definitions.filter_map(|definition| parse_definition(&names.in_text(definition))).collect()
 }
 
 fn parse_definition(definition: &str) -> Option<Tool> {
@@ -59,9 +60,13 @@ fn parse_definition(definition: &str) -> Option<Tool> {
 
 /// The virtual tools, with the operator's description of `find_tool` if there is one, and with the summary of
 /// the servers.
-pub(crate) fn with_description(own_text: Option<&str>, summary: Option<&str>) -> Vec<Tool> {
-    let mut tools = virtual_tools();
-    if let Some(find) = tools.iter_mut().find(|tool| tool.name.as_str() == FIND_TOOL) {
+pub(crate) fn with_description(
+    names: &VirtualNames,
+    own_text: Option<&str>,
+    summary: Option<&str>,
+) -> Vec<Tool> {
+    let mut tools = virtual_tools(names);
+    if let Some(find) = tools.iter_mut().find(|tool| tool.name.as_str() == names.find) {
         let text = own_text.map_or_else(|| find.description.clone().unwrap_or_default(), str::to_owned);
         let text = match summary {
             Some(summary) => format!("{text}\n\n{summary}"),
@@ -146,9 +151,11 @@ mod tests {
 
     #[test]
     fn the_built_in_definitions_can_be_read() {
-        let names: Vec<String> = virtual_tools().iter().map(|tool| tool.name.to_string()).collect();
-        assert_eq!(names, vmcp_domain::VIRTUAL_NAMES);
-        assert!(virtual_tools().iter().all(|tool| tool.target.is_virtual() && tool.description.is_some()));
+        let usual = VirtualNames::default();
+        let tools = virtual_tools(&usual);
+        let names: Vec<String> = tools.iter().map(|tool| tool.name.to_string()).collect();
+        assert_eq!(names, [usual.find, usual.call]);
+        assert!(tools.iter().all(|tool| tool.target.is_virtual() && tool.description.is_some()));
     }
 
     #[test]
@@ -173,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn an_operators_text_stands_in_place_of_ours() {
-        let tools = with_description(Some("Look here."), Some("Servers:\n- a"));
+    fn an_operators_description_replaces_ours() {
+        let tools = with_description(&VirtualNames::default(), Some("Look here."), Some("Servers:\n- a"));
         assert_eq!(tools[0].description.as_deref(), Some("Look here.\n\nServers:\n- a"));
         let written = definitions::write_tool(&tools[0]);
         assert!(written.as_str().contains("Look here."), "{}", written.as_str());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use vmcp_audit::{Audit, AuditSettings, AuditedCalls, AuditedRequests, parse_time};
 use vmcp_domain::{
     CallContext, CallOrigin, CallTool, Caller, Cause, Error, Gateway, GatewayFuture, Identity, NamePattern,
-    Reply, SharedGateway, forward,
+    Reply, SharedGateway, VirtualNames, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_ratelimit::policy::{
@@ -150,7 +150,7 @@ impl AuditedStack {
             None => gateway,
         };
         let gateway = AuditedCalls::wrap(gateway, audit.clone());
-        let gateway = AuditedRequests::wrap(gateway, audit.clone(), false);
+        let gateway = AuditedRequests::wrap(gateway, audit.clone(), None);
         Self { clock, gateway, audit, output }
     }
 
@@ -196,7 +196,10 @@ async fn keeps_the_rules_of_the_seam() {
         )
     };
     conformance::check_decorator(&[], |inner| AuditedCalls::wrap(inner, audit())).await;
-    conformance::check_decorator(&[], |inner| AuditedRequests::wrap(inner, audit(), true)).await;
+    conformance::check_decorator(&[], |inner| {
+        AuditedRequests::wrap(inner, audit(), Some(VirtualNames::default()))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use vmcp_domain::{Caller, Identity, RoutingTarget, Tool, ToolHints, ToolOverride, VIRTUAL_NAMES};
+use vmcp_domain::{CALL_TOOL, Caller, FIND_TOOL, Identity, RoutingTarget, Tool, ToolHints, ToolOverride};
 use vmcp_json::Members;
 
 use vmcp_audit::{RECORDS_LOST, TOOL_CALL, parse_time};
@@ -167,7 +167,7 @@ impl RecordedCalls {
         let backend = extra.backend_name.as_ref().map(BorrowedText::as_str).filter(|name| !name.is_empty());
         if backend.is_none() {
             if target.kind.is_some_and(|kind| kind.as_str() == "virtual_tool")
-                || VIRTUAL_NAMES.contains(&name)
+                || [FIND_TOOL, CALL_TOOL].contains(&name)
             {
                 return Err(SkipReason::VirtualTool);
             }

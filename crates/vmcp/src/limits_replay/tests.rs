@@ -188,7 +188,7 @@ fn the_report_names_what_matters() {
     let mut waiting = rule("t*", None, quota(2, 60));
     waiting.limits.wait_max = Duration::from_secs(30);
     let policy = policy_with(waiting);
-    let notes = super::limitations(&policy);
+    let notes = super::limitations(&policy, &[]);
     let recorded = RecordedCalls::read(text.as_bytes()).unwrap();
     let judged = simulate(&recorded, policy, |_, _| {});
     expect_test::expect![[r#"

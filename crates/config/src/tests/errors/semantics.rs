@@ -30,6 +30,8 @@ optimizer:
   semanticDistanceThreshold: near
   pinnedTools: [b_x, '', b_x]
   findToolDescription: ' '
+  findToolName: call_tool
+  callToolName: 'run it'
 ",
     ),
     (

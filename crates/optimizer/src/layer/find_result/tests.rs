@@ -42,7 +42,8 @@ fn a_very_large_tool_is_shortened_and_says_so() {
         let tools = vec![found(description, schema); 8];
         let findings = SearchResults { tools, semantic: false, fits: true, tool_count: 40, list_bytes: 0 };
         for schemas in [Schemas::Full, Schemas::Compact] {
-            let (reply, _) = write_result(&findings, schemas).unwrap();
+            let (reply, _) =
+                write_result(&findings, &OptimizerPolicy { schemas, ..OptimizerPolicy::default() }).unwrap();
             let bytes = reply.members.to_json().as_str().len();
             assert!(bytes < 2 * RESULT_BYTES_MAX + 20_000, "{bytes}");
             let whole =
