@@ -9,6 +9,7 @@ mod json;
 mod messages;
 mod policies;
 mod sealed_states;
+mod templates;
 
 /// A format, and the function that checks it.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     messages::TARGET,
     policies::TARGET,
     sealed_states::TARGET,
+    templates::TARGET,
 ];
 
 /// Splits an input into a first part, whose length its first byte says, and the rest.

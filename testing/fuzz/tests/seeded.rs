@@ -71,4 +71,4 @@ macro_rules! tests {
     };
 }
 
-tests!(configuration, cursors, events, headers, http1, json, messages, policies, sealed_states);
+tests!(configuration, cursors, events, headers, http1, json, messages, policies, sealed_states, templates);
