@@ -18,14 +18,13 @@ mod optimizer;
 mod outgoing;
 mod stdio;
 pub(crate) mod unsupported;
+mod workflows;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::file::{
-    Backend, File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
-};
+use super::file::{Backend, File, GoDuration, LogLevel as FileLogLevel, SessionStorage, StorageProvider};
 use super::report::{Problem, ProblemCode, join_path};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 use crate::load::expand::EnvLookup;
@@ -94,7 +93,6 @@ impl<'a> Findings<'a> {
 
 /// Converts the file; `None` if there are problems, which are in `findings`.
 pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Settings> {
-    unsupported::refuse(&file, findings);
     check_file(&file, findings);
     let File {
         name,
@@ -108,7 +106,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         outgoing_auth,
         aggregation,
         answer,
-        composite_tools: _,
+        composite_tools,
+        workflows,
         composite_tool_refs: _,
         operational,
         metadata: _,
@@ -122,8 +121,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         passthrough_headers,
         auth_server_config: _,
     } = file;
-    let Operational { log_level, startup_wait, timeouts, failure_handling } = operational.unwrap_or_default();
-    let health = health::convert(failure_handling.unwrap_or_default(), startup_wait, findings);
+    let (health, log_level, timeouts) = health::convert(operational.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
     let callers = limits::KnownCallers::of(incoming_auth.as_ref(), &passthrough_headers);
@@ -133,10 +131,10 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), (&name, &names), findings);
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
+    let workflows = workflows::convert((composite_tools, workflows), optimizer.as_ref(), findings);
     let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.as_ref(), findings);
-    let (listen, incoming, passthrough) = (listen.unwrap_or_default(), incoming_auth, passthrough_headers);
-    let sections = edge::EdgeSections { name: name.clone(), listen, answer, incoming, passthrough };
-    let edge = edge::convert(sections, overrides, findings);
+    let sections = edge::EdgeSections { listen, answer, incoming_auth, passthrough_headers };
+    let edge = edge::convert((&name, sections), overrides, findings);
     let (backends, process_count_max) =
         isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
     let others = limits::Others { name: &name, session: session_storage.as_ref(), callers, answer };
@@ -158,6 +156,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         limits,
         loop_breaker: loops,
         optimizer,
+        workflows,
         audit,
         namespace: namespace(findings),
         log_level: convert_log_level(log_level, overrides),
@@ -180,6 +179,7 @@ pub fn default_optimizer(env: EnvLookup<'_>) -> OptimizerSettings {
 /// Checks the keys that belong to no section: the name, `metadata` and `sessionStorage`; and that there are
 /// backends.
 fn check_file(file: &File, findings: &mut Findings<'_>) {
+    unsupported::refuse(file, findings);
     if file.name.trim().is_empty() {
         findings.add_problem("name", "must not be empty");
     }

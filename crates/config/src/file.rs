@@ -14,6 +14,7 @@ mod listen;
 mod loops;
 mod operational;
 mod outgoing;
+mod workflow;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub(crate) use listen::*;
 pub(crate) use loops::*;
 pub(crate) use operational::*;
 pub(crate) use outgoing::*;
+pub(crate) use workflow::*;
 
 /// The configuration of vmcp, a virtual MCP server: one MCP endpoint in front of several MCP servers (backends).
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -69,10 +71,11 @@ pub(crate) struct File {
     /// The form of the answer to a failed tool call: a limit, a denial, an unknown tool, an absent or busy backend, a
     /// time-out. Left out: `auto`, or `reference` if the environment has `TOOLHIVE_RUNTIME=kubernetes`.
     pub(crate) answer: Option<AnswerForm>,
-    /// Workflows written by the operator, each offered as one tool. Not in this build: a list that is not empty is
-    /// refused. Left out: none.
+    /// Workflows written by the operator, each offered as one tool; 1000 at most. Left out: none.
     #[serde(default)]
     pub(crate) composite_tools: Vec<CompositeTool>,
+    /// How many workflows may run at once. Left out: the defaults of its keys.
+    pub(crate) workflows: Option<WorkflowBounds>,
     /// The names of `VirtualMCPCompositeToolDefinition` objects of Kubernetes. A list that is not empty is refused,
     /// because no Kubernetes objects are read. Left out: none.
     #[serde(default)]

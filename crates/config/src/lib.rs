@@ -22,7 +22,7 @@ pub use load::{load_file, load_text};
 pub use report::{Problem, ProblemCode, Report};
 pub use settings::{
     AdminSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, RedisSettings,
-    RedisTarget, Settings,
+    RedisTarget, Settings, WorkflowSettings,
 };
 pub use show::{effective_json, effective_yaml};
 pub use starter::{starter, starter_from};

@@ -23,6 +23,7 @@ use vmcp_optimizer::policy::OptimizerPolicy;
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::LimitPolicy;
 use vmcp_ratelimit_redis::RedisPolicy;
+use vmcp_workflow::{Workflow, WorkflowPolicy};
 
 use super::report::Problem;
 
@@ -53,6 +54,8 @@ pub struct Settings {
     pub loop_breaker: Option<LoopPolicy>,
     /// The tools `find_tool` and `call_tool` instead of the list; `None` lists every tool.
     pub optimizer: Option<OptimizerSettings>,
+    /// The workflows that are offered as tools.
+    pub workflows: WorkflowSettings,
     /// Audit records; `None` records nothing.
     pub audit: Option<AuditSettings>,
     /// The Kubernetes namespace of the gateway, or `local`. It is a label of metrics.
@@ -69,7 +72,9 @@ impl Settings {
     /// The names of the tools that no backend offers.
     #[must_use]
     pub fn virtual_tools(&self) -> Vec<String> {
-        self.optimizer.as_ref().map_or_else(Vec::new, OptimizerSettings::virtual_tools)
+        let optimizer = self.optimizer.as_ref().map_or_else(Vec::new, OptimizerSettings::virtual_tools);
+        let workflows = self.workflows.workflows.iter().map(|workflow| workflow.name().to_owned());
+        optimizer.into_iter().chain(workflows).collect()
     }
 
     /// The same settings for commands that do not search: search compares words only, so no embedding vectors
@@ -109,6 +114,15 @@ pub struct OptimizerSettings {
     pub source: EmbeddingSource,
     /// The folder that keeps embedding vectors; `None` keeps none.
     pub cache: Option<PathBuf>,
+}
+
+/// The workflows of the operator.
+#[derive(Clone, Debug, Default)]
+pub struct WorkflowSettings {
+    /// The workflows, in the order of the file.
+    pub workflows: Arc<[Workflow]>,
+    /// How many may run at once.
+    pub policy: WorkflowPolicy,
 }
 
 impl OptimizerSettings {

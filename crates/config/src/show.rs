@@ -113,6 +113,7 @@ fn values_in_effect(settings: &Settings) -> Value {
         limits,
         loop_breaker: loops,
         optimizer,
+        workflows,
         audit,
         // The namespace comes from the environment, so it is no setting of the file.
         namespace: _,
@@ -134,6 +135,10 @@ fn values_in_effect(settings: &Settings) -> Value {
             "within": format(policy.within),
         })),
         "optimizer": optimizer.as_ref().map(optimizer::values_in_effect),
+        "workflows": (!workflows.workflows.is_empty()).then(|| json!({
+            "maxRunning": workflows.policy.running_max,
+            "maxRunningPerCaller": workflows.policy.running_max_per_caller,
+        })),
         "audit": audit.as_ref().map(audit_values),
         "backends": backends.iter().map(|policy| backend(policy, written)).collect::<Value>(),
         "isolation": isolation(&caller_bounds, *process_count_max),

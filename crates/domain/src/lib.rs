@@ -52,6 +52,7 @@ pub use request::message::{
 };
 pub use request::reservation::Reservation;
 pub use request::reserve_budget::ReserveBudget;
+pub use request::run::{CallRun, RunKind, RunStep};
 pub use request::scope::{CallerScope, ChangeAudience, IsolationScope};
 pub use request::secret::Secret;
 pub use request::version::ProtocolVersion;

@@ -8,6 +8,7 @@ pub(crate) mod credential;
 pub(crate) mod message;
 pub(crate) mod reservation;
 pub(crate) mod reserve_budget;
+pub(crate) mod run;
 pub(crate) mod scope;
 pub(crate) mod secret;
 pub(crate) mod version;

@@ -130,6 +130,7 @@ impl EdgeState {
             client,
             origin: CallOrigin::Client,
             reservation: None,
+            run: None,
             hold: None,
             startup_wait: StartupWait::Complete,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ahash::AHashSet;
 use vmcp_domain::{
     CallContext, CallTool, DerivedCache, Error, Gateway, GatewayFuture, Reply, SharedGateway, TaskRequest,
-    ToolList, ToolName, forward,
+    Tool, ToolList, ToolName, forward,
 };
 
 use crate::policy::AggregationPolicy;
@@ -55,13 +55,17 @@ impl Exposed {
     }
 
     fn filter_visible(&self, whole: &ToolList) -> VisibleTools {
-        let shows =
-            |backend, tool| self.policy.is_visible(backend, &self.policy.unprefixed_name(backend, tool));
-        let hides_any = whole.iter().any(|tool| !shows(&tool.target.backend, &tool.target.name));
-        let shown: Option<Arc<ToolList>> = hides_any.then(|| {
-            let shown = whole.iter().filter(|tool| shows(&tool.target.backend, &tool.target.name));
-            Arc::new(shown.cloned().collect())
-        });
+        // The operator wrote a virtual tool to be called. The settings hide tools of backends.
+        let shows = |tool: &&Tool| {
+            let target = &tool.target;
+            target.is_virtual()
+                || self
+                    .policy
+                    .is_visible(&target.backend, &self.policy.unprefixed_name(&target.backend, &target.name))
+        };
+        let hides_any = !whole.iter().all(|tool| shows(&tool));
+        let shown: Option<Arc<ToolList>> =
+            hides_any.then(|| Arc::new(whole.iter().filter(shows).cloned().collect()));
         let names = shown
             .as_deref()
             .unwrap_or(whole)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings};
+use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings, WorkflowSettings};
 use vmcp::{Additions, CancellationToken, Listener, RunningGateway, StopSignals};
 use vmcp_backends::policy::{
     BackendPolicy, CallerBounds, HttpPolicy, Isolation, ProcessPolicy, StdioPolicy, Timeouts, Transport,
@@ -153,6 +153,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         health: HealthPolicy::DEFAULT,
         authz: None,
         optimizer: None,
+        workflows: WorkflowSettings::default(),
         limits: Some(limits()?),
         loop_breaker: None,
         audit: None,

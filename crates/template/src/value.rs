@@ -87,6 +87,12 @@ impl Value {
         Self::Object(Arc::new(Object { members, text: None }))
     }
 
+    /// An object that shares its members with `object`.
+    #[must_use]
+    pub fn from_object(object: Object) -> Self {
+        Self::Object(Arc::new(object))
+    }
+
     /// The value itself, decoded.
     #[must_use]
     pub fn resolve(&self) -> &Self {

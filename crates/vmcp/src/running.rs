@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use vmcp_audit::{Audit, AuditSettings, Output};
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::Backends;
-use vmcp_config::{AdminSettings, OptimizerSettings, Settings};
+use vmcp_config::{AdminSettings, Settings};
 use vmcp_domain::{Caller, GatewayInfo, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge, ListenSocket, StopSignals};
@@ -31,6 +31,7 @@ use vmcp_identity::{BearerAuthenticator, BearerPolicy};
 use vmcp_optimizer::Optimizer;
 use vmcp_ratelimit::{Limiter, Observer};
 use vmcp_timing::{Clock, SystemClock};
+use vmcp_workflow::Workflows;
 
 use crate::audit_decisions::CapturingObserver;
 use crate::metrics::Metrics;
@@ -87,6 +88,8 @@ pub struct RunningGateway {
     pub limiter: Option<Arc<Limiter>>,
     /// The tool search. `None` if clients get the whole list.
     pub optimizer: Option<Arc<Optimizer>>,
+    /// The workflows. `None` if there are none.
+    pub workflows: Option<Arc<Workflows>>,
     authz: Option<Arc<AuthzPolicy>>,
     audit: Option<Arc<Audit>>,
     layers: Vec<&'static str>,
@@ -114,7 +117,7 @@ impl RunningGateway {
     /// When TLS towards the issuer or towards token endpoints cannot be set up.
     pub async fn start(settings: Settings, additions: Additions) -> Result<Self, StartError> {
         let Additions { audit: output, layers: added, persists_levels, saves_lists } = additions;
-        let processes_max = settings.process_count_worst_case();
+        let (processes_max, virtual_tools) = (settings.process_count_worst_case(), settings.virtual_tools());
         let Settings {
             name,
             group,
@@ -128,6 +131,7 @@ impl RunningGateway {
             limits,
             loop_breaker: loops,
             optimizer,
+            workflows,
             audit,
             namespace,
             log_level: _,
@@ -136,7 +140,7 @@ impl RunningGateway {
         } = settings;
         let metrics = Metrics::new(&namespace, &name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let edge = start_edge_policy(edge, (&aggregation, &optimizer), &clock, &metrics)?;
+        let edge = start_edge_policy(edge, (&aggregation, virtual_tools), &clock, &metrics)?;
         let lists = backends::lists_folder(&admin, saves_lists);
         let (backends, counted) =
             backends::start(backends, &edge.server.name, process_count_max, lists, &metrics)?;
@@ -154,11 +158,13 @@ impl RunningGateway {
             limiter: limiter.clone(),
             loops,
             optimizer: optimizer.clone(),
+            workflows,
             audit: audit.clone(),
             metrics: metrics.clone(),
             added,
         };
-        let Stack { gateway, exposed, authorized, layers } = stack::build(federation.clone(), parts);
+        let Stack { gateway, exposed, authorized, workflows, layers } =
+            stack::build(federation.clone(), parts);
         // This must run after the stack is complete. The stack reports to the limiter which tools are
         // virtual. Without that, the limiter would warn that rules for virtual tools match no tool.
         limits::spawn_plan_preparation(&federation, limiter.as_ref());
@@ -171,6 +177,7 @@ impl RunningGateway {
             federation,
             limiter,
             optimizer,
+            workflows,
             authz,
             audit,
             layers,
@@ -303,7 +310,7 @@ impl RunningGateway {
 /// Starts the authenticator of callers, and counts its outcomes.
 fn start_edge_policy(
     policy: EdgePolicy<BearerPolicy>,
-    (aggregation, optimizer): (&AggregationPolicy, &Option<OptimizerSettings>),
+    (aggregation, virtual_tools): (&AggregationPolicy, Vec<String>),
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Result<EdgePolicy, StartError> {
@@ -311,7 +318,6 @@ fn start_edge_policy(
         let authenticator = BearerAuthenticator::start(policy, clock.clone())?;
         Ok(CountedAuthenticator::wrap(Arc::new(authenticator), metrics.clone()))
     };
-    let virtual_tools = optimizer.as_ref().map_or_else(Vec::new, OptimizerSettings::virtual_tools);
     let policy = EdgePolicy { freezes_tools: aggregation.freezes_tools, virtual_tools, ..policy };
     policy.start_authenticator(start).map_err(StartError::IssuerTls)
 }

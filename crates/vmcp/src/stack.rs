@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use vmcp_audit::{Audit, AuditedCalls, AuditedRequests};
 use vmcp_authz::{Authorized, AuthzPolicy};
-use vmcp_domain::SharedGateway;
+use vmcp_config::WorkflowSettings;
+use vmcp_domain::{ReserveBudget, SharedGateway, Tool};
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_loopbreaker::{LoopBreaker, LoopPolicy};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
-use vmcp_ratelimit::{Limiter, LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
+use vmcp_ratelimit::{
+    Limiter, LimitsResource, MethodsRateLimited, RateLimited, Reserver, VirtualRateLimited,
+};
 use vmcp_timing::SystemClock;
+use vmcp_workflow::{Workflow, Workflows};
 
 use crate::metrics::Metrics;
 use crate::metrics::observe::Observed;
@@ -23,6 +29,8 @@ pub(crate) struct Stack {
     pub(crate) exposed: SharedGateway,
     /// The part that lists what each caller may use, before any layer replaces the list.
     pub(crate) authorized: SharedGateway,
+    /// The layer of workflows. `None` without workflows.
+    pub(crate) workflows: Option<Arc<Workflows>>,
     /// The names of the layers that are in use, from the innermost to the outermost.
     pub(crate) layers: Vec<&'static str>,
 }
@@ -34,6 +42,7 @@ pub(crate) struct StackParts {
     pub(crate) limiter: Option<Arc<Limiter>>,
     pub(crate) loops: Option<LoopPolicy>,
     pub(crate) optimizer: Option<Arc<Optimizer>>,
+    pub(crate) workflows: WorkflowSettings,
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) added: Vec<AddedLayer>,
@@ -85,13 +94,14 @@ impl StackBuilder {
 /// Builds the stack over a federation, from the innermost to the outermost. A layer that has nothing to do is
 /// left out.
 pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
-    let StackParts { policy, authz, limiter, loops, optimizer, audit, metrics, added } = parts;
+    let StackParts { policy, authz, limiter, loops, optimizer, workflows, audit, metrics, added } = parts;
     let virtual_names = optimizer.as_ref().map(|optimizer| optimizer.virtual_names().clone());
     let (around_calls, around_requests): (Vec<_>, Vec<_>) =
         added.into_iter().partition(|layer| layer.position == Position::Call);
     // Innermost: resolves the advertised name to a backend and to the backend's own name for the tool, and
     // calls it.
-    let mut builder = StackBuilder { gateway: Arc::new(federation), layers: vec!["federation"] };
+    let federation: SharedGateway = Arc::new(federation);
+    let mut builder = StackBuilder { gateway: federation.clone(), layers: vec!["federation"] };
     // Directly outside federation, so every path to a backend passes through it. Every real call is charged
     // once, by the tool that runs and the caller of the request, whichever outer layer composed it.
     if let Some(limiter) = limiter.clone() {
@@ -102,12 +112,15 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     if let Some(audit) = audit.clone() {
         builder.wrap("audit-calls", |inner| AuditedCalls::wrap(inner, audit));
     }
-    // Outside the limiter, because a call that is not made must spend no tokens. Inside every layer that
-    // composes calls, so that it sees every path.
+    builder.wrap_added(around_calls);
+    // Outside the limiter and the records, because each step is charged and recorded. Inside exposure, because steps may
+    // call hidden tools.
+    let workflows = wrap_workflows(&mut builder, &federation, workflows, limiter.as_ref());
+    // Outside the limiters, because a call that is not made must spend no tokens. Outside workflows, because a workflow
+    // may make equal calls, and a workflow that repeats is a repeated call itself.
     if let Some(policy) = loops {
         builder.wrap("loopbreaker", |inner| LoopBreaker::wrap(inner, policy, Arc::new(SystemClock::start())));
     }
-    builder.wrap_added(around_calls);
     // Above federation, so that the operator's own workflows below it may use tools that are hidden from
     // clients.
     builder.wrap("exposure", |inner| Exposed::wrap(inner, Arc::new(policy)));
@@ -148,7 +161,39 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     // Outermost: it sees each request as the client made it, and the outcome of all inner layers.
     builder.wrap("observe", |inner| Observed::wrap(inner, metrics));
     let StackBuilder { gateway, layers } = builder;
-    Stack { gateway, exposed, authorized, layers }
+    Stack { gateway, exposed, authorized, workflows, layers }
+}
+
+/// Adds the layer of workflows, and the one that charges for calls of workflows themselves. A call of a workflow is
+/// charged only if a rule names the workflow.
+fn wrap_workflows(
+    builder: &mut StackBuilder,
+    federation: &SharedGateway,
+    settings: WorkflowSettings,
+    limiter: Option<&Arc<Limiter>>,
+) -> Option<Arc<Workflows>> {
+    let WorkflowSettings { workflows, policy } = settings;
+    if workflows.is_empty() {
+        return None;
+    }
+    let tools: Vec<Tool> = workflows.iter().map(Workflow::as_tool).collect();
+    let reserver = limiter.map(|limiter| {
+        let reserver: Arc<dyn ReserveBudget> = Arc::new(Reserver::new(federation.clone(), limiter.clone()));
+        reserver
+    });
+    let layer = Workflows::wrap(builder.gateway.clone(), workflows, policy, reserver, now);
+    builder.wrap("workflows", |_| layer.clone());
+    if let Some(limiter) = limiter.cloned() {
+        builder.wrap("ratelimit-workflows", |inner| VirtualRateLimited::wrap(inner, limiter, &tools));
+    }
+    Some(layer)
+}
+
+/// The time of day, as RFC 3339.
+fn now() -> String {
+    let nanos = i128::from(vmcp_timing::time_of_day().0) * 1000;
+    let now = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
+    now.and_then(|now| now.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

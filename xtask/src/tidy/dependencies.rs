@@ -48,6 +48,8 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
         "vmcp-credentials" => AllowedDependencies::Only(&["vmcp-expression", "vmcp-http-client"]),
         "vmcp-identity" => AllowedDependencies::Only(&["vmcp-http-client"]),
         "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-ratelimit"]),
+        // Workflows make tools and results of their own, and their texts are templates.
+        "vmcp-workflow" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-template"]),
         // The optimizer makes tools and results of its own, and only `wire` knows their form.
         "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-wire"]),
         "vmcp-embedding" => AllowedDependencies::Only(&["vmcp-optimizer"]),

@@ -226,7 +226,7 @@ fn convert_overrides(
     (renames, overrides)
 }
 
-fn convert_annotations(file: ToolAnnotations) -> HintOverride {
+pub(super) fn convert_annotations(file: ToolAnnotations) -> HintOverride {
     let ToolAnnotations { title, read_only_hint, destructive_hint, idempotent_hint, open_world_hint } = file;
     HintOverride {
         title,

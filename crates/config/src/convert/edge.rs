@@ -26,21 +26,21 @@ const RESERVED_PATHS: [&str; 8] =
 
 /// The sections of the file that concern the client edge.
 pub(super) struct EdgeSections {
-    pub(super) name: String,
-    pub(super) listen: Listen,
+    pub(super) listen: Option<Listen>,
     pub(super) answer: Option<AnswerForm>,
-    pub(super) incoming: Option<IncomingAuth>,
-    pub(super) passthrough: Vec<String>,
+    pub(super) incoming_auth: Option<IncomingAuth>,
+    pub(super) passthrough_headers: Vec<String>,
 }
 
 /// The policy of the client edge; `None` if the address is wrong or callers cannot be authenticated.
 pub(super) fn convert(
-    parts: EdgeSections,
+    (name, parts): (&str, EdgeSections),
     overrides: &Overrides,
     findings: &mut Findings<'_>,
 ) -> Option<EdgePolicy<BearerPolicy>> {
-    let EdgeSections { name, listen, answer, incoming, passthrough } = parts;
-    let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies, bounds } = listen;
+    let EdgeSections { listen, answer, incoming_auth: incoming, passthrough_headers: passthrough } = parts;
+    let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies, bounds } =
+        listen.unwrap_or_default();
     let (host, host_path) = match &overrides.host {
         Some(host) => (Some(host.clone()), "--host"),
         None => (host, "listen.host"),
@@ -50,7 +50,7 @@ pub(super) fn convert(
         None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
     let listen_scope = incoming::ListenScope::for_address(address, host_path);
-    let incoming = incoming::convert(incoming.as_ref(), &name, &listen_scope, overrides, findings);
+    let incoming = incoming::convert(incoming.as_ref(), name, &listen_scope, overrides, findings);
     let mut limits = bounds::convert(bounds.unwrap_or_default(), findings);
     // Zero means the default, as with ToolHive's flag.
     if let Some(ttl) = overrides.session_ttl.filter(|ttl| !ttl.is_zero()) {
@@ -58,7 +58,7 @@ pub(super) fn convert(
     }
     let port = overrides.port.or(port).unwrap_or(PORT);
     Some(EdgePolicy {
-        server: ServerInfo { name, version: env!("CARGO_PKG_VERSION").to_owned() },
+        server: ServerInfo { name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         path: convert_path(path, findings),
         allowed_origins: convert_origins(allowed_origins, findings),
         allowed_hosts: convert_hosts(allowed_hosts, findings),

@@ -6,13 +6,22 @@ use vmcp_federation::policy::{BreakerPolicy, HealthPolicy};
 
 use super::Findings;
 use crate::file::duration::format;
-use crate::file::{CircuitBreaker, FailureHandling, GoDuration};
+use crate::file::{CallTimeouts, CircuitBreaker, FailureHandling, GoDuration, LogLevel, Operational};
 
 const PATH: &str = "operational.failureHandling";
 /// The longest `operational.startupWait`. No request waits longer for the first answer of a backend.
 const STARTUP_WAIT_MAX: Duration = Duration::from_secs(15);
 
+/// The health settings, and the other keys of the section as they are.
 pub(super) fn convert(
+    file: Operational,
+    findings: &mut Findings<'_>,
+) -> (HealthPolicy, Option<LogLevel>, Option<CallTimeouts>) {
+    let Operational { log_level, startup_wait, timeouts, failure_handling } = file;
+    (policy(failure_handling.unwrap_or_default(), startup_wait, findings), log_level, timeouts)
+}
+
+fn policy(
     file: FailureHandling,
     startup_wait: Option<GoDuration>,
     findings: &mut Findings<'_>,

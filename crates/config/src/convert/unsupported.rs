@@ -23,12 +23,6 @@ const REMOVE: &str = "remove the section";
 /// All features that this build does not have.
 pub(crate) const UNSUPPORTED: &[UnsupportedFeature] = &[
     UnsupportedFeature {
-        path: "compositeTools",
-        feature: "composite tools",
-        is_requested: |file| !file.composite_tools.is_empty(),
-        remedy: REMOVE,
-    },
-    UnsupportedFeature {
         path: "telemetry",
         feature: "traces and OTLP",
         is_requested: |file| file.telemetry.as_ref().is_some_and(exports_telemetry),

@@ -130,7 +130,7 @@ type SectionText = fn(&Settings) -> String;
 
 #[test]
 fn the_output_of_config_show_means_the_same_file() {
-    let sections: [SectionText; 8] = [
+    let sections: [SectionText; 9] = [
         |settings| format!("{:?}", settings.edge.listen),
         |settings| format!("{:?}", settings.edge.limits),
         |settings| format!("{:?}", settings.aggregation),
@@ -139,6 +139,7 @@ fn the_output_of_config_show_means_the_same_file() {
         |settings| format!("{:?}", settings.loop_breaker),
         |settings| format!("{:?}", settings.audit),
         |settings| format!("{:?}", settings.optimizer),
+        |settings| format!("{:?}", settings.workflows.policy),
     ];
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("authority.pem");

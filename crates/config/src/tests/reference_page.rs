@@ -21,7 +21,7 @@ Keys without an example belong to features that this build refuses with a messag
 ";
 
 /// Configurations that use keys with realistic values. The first value that is found is the example.
-pub(super) const EXAMPLES: [&str; 20] = [
+pub(super) const EXAMPLES: [&str; 21] = [
     include_str!("../../../../examples/minimal.yaml"),
     include_str!("../../../../examples/stdio-servers.yaml"),
     include_str!("../../../../examples/remote-servers.yaml"),
@@ -41,25 +41,20 @@ pub(super) const EXAMPLES: [&str; 20] = [
     include_str!("../../../../examples/all-keys/redis-cluster.yaml"),
     include_str!("../../../../examples/all-keys/redis-sentinel.yaml"),
     include_str!("../../../../examples/all-keys/without-effect.yaml"),
+    include_str!("../../../../examples/all-keys/workflows.yaml"),
     include_str!("../../tests/files/full.yaml"),
 ];
 
 /// Types of which some keys have no example, since the features behind them are refused.
-const REFUSED: [&str; 16] = [
+const REFUSED: [&str; 10] = [
     "AuthStrategy",
     "Authz",
     "AwsSts",
-    "CompositeTool",
-    "ElicitationResponse",
     "File",
     "NameRef",
     "Obo",
-    "OutputProperty",
-    "StepErrorHandling",
     "TokenExchange",
     "UpstreamInject",
-    "WorkflowOutput",
-    "WorkflowStep",
     "WorkloadTools",
     "Xaa",
 ];

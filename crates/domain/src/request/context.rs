@@ -11,6 +11,7 @@ use crate::catalogue::name::{PromptName, ToolName};
 use crate::request::caller::Caller;
 use crate::request::client_port::{ClientPort, SilentClient};
 use crate::request::reservation::Reservation;
+use crate::request::run::CallRun;
 use crate::request::secret::Secret;
 use crate::request::version::ProtocolVersion;
 use crate::request::work_hold::WorkHold;
@@ -77,6 +78,8 @@ pub struct CallContext {
     pub origin: CallOrigin,
     /// Rate-limit budget reserved in advance by a layer that composes several calls. The call spends it.
     pub reservation: Option<Reservation>,
+    /// The workflow that the call is a step of.
+    pub run: Option<CallRun>,
     /// Kept alive until the backend has finished its work on the call, even after cancellation.
     pub hold: Option<WorkHold>,
     /// For which backends the request waits after the start.
@@ -115,6 +118,7 @@ impl CallContext {
             client: Arc::new(SilentClient::default()),
             origin,
             reservation: None,
+            run: None,
             hold: None,
             startup_wait: StartupWait::Complete,
         }

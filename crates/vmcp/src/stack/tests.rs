@@ -9,6 +9,7 @@ incomingAuth:
   type: local
   authz: {type: cedar, policies: ["permit(principal, action, resource);"]}
 optimizer: {}
+compositeTools: [{name: w, description: d, steps: [{id: a, tool: t}]}]
 loopBreaker: {}
 audit: {enabled: true}
 rateLimiting:
@@ -41,9 +42,11 @@ async fn the_order_is_pinned() {
             "federation",
             "ratelimit",
             "audit-calls",
-            "loopbreaker",
             "calls-1",
             "calls-2",
+            "workflows",
+            "ratelimit-workflows",
+            "loopbreaker",
             "exposure",
             "authz",
             "limits-resource",

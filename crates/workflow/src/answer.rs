@@ -1,0 +1,122 @@
+//! The results of runs as clients see them.
+
+use serde_json::{Map, json};
+use vmcp_domain::{Error, Reply};
+use vmcp_json::{Json, Members};
+use vmcp_wire::tool_result;
+
+use crate::definition::Workflow;
+use crate::fit;
+use crate::output;
+use crate::run::state::{RunState, StepFailure, StepRecord, StepStatus};
+use crate::run::{Run, RunEnd};
+
+/// The key of the steps in `_meta`.
+const META_KEY: &str = "vmcp/run";
+/// The largest report in `_meta`, in bytes. Errors are left out of a larger one.
+const META_BYTES_MAX: usize = 16 << 10;
+
+/// The answer to the call of a workflow.
+///
+/// # Errors
+/// The refusal of a limit, if nothing was called before it.
+pub(crate) fn answer(run: &Run<'_>, end: RunEnd) -> Result<Reply, Error> {
+    let state = &run.state;
+    let mut reply = match end {
+        RunEnd::Completed => completed(run.workflow, state),
+        RunEnd::TimedOut => failure(run.workflow, state, "Workflow execution timeout exceeded"),
+        RunEnd::Failed { failure: StepFailure::Refused(error, _), .. }
+            if is_limit(&error) && !state.has_called() =>
+        {
+            return Err(error);
+        }
+        RunEnd::Failed { step, failure: StepFailure::TimedOut } => {
+            let id = &run.workflow.steps[step].id;
+            failure(run.workflow, state, &format!("Workflow execution timeout exceeded in step \"{id}\""))
+        }
+        RunEnd::Failed { failure: told, .. } => {
+            failure(run.workflow, state, &format!("Workflow execution failed: {}", told.text()))
+        }
+    };
+    let mut meta = Members::new();
+    meta.insert(META_KEY, report(run.workflow, state));
+    reply.members.insert("_meta", meta.to_json());
+    Ok(reply)
+}
+
+/// Whether a limit refused a call. The whole run may be repeated then.
+fn is_limit(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::RateLimited(_) | Error::IdentityRequired(_) | Error::LimitsUnavailable | Error::Overloaded
+    )
+}
+
+fn completed(workflow: &Workflow, state: &RunState) -> Reply {
+    let value = match &workflow.output {
+        Some(output) => {
+            match output::build(output, &state.data("completed", None), workflow.missing_values) {
+                Ok(value) => value,
+                Err(problem) => {
+                    let text = format!("Workflow execution failed: output construction failed: {problem}");
+                    return failure(workflow, state, &text);
+                }
+            }
+        }
+        None => state.last_output().map_or_else(fit::null, |output| output.to_json()),
+    };
+    if value.is_object() {
+        let text = value.as_str().to_owned();
+        tool_result::structured(value, &text)
+    } else {
+        tool_result::text(value.as_str())
+    }
+}
+
+/// A failed result that says what was done.
+fn failure(workflow: &Workflow, state: &RunState, text: &str) -> Reply {
+    let records = state.records();
+    let ids = |wanted: &dyn Fn(usize, Option<&StepRecord>) -> bool| {
+        let steps = workflow.steps.iter().zip(&records).enumerate();
+        let wanted = steps.filter(|(index, (_, record))| wanted(*index, record.as_ref()));
+        wanted.map(|(_, (step, _))| step.id.to_string()).collect::<Vec<_>>()
+    };
+    let done = ids(&|_, record| record.is_some_and(|record| record.status == StepStatus::Completed));
+    let interrupted = ids(&|index, record| record.is_none() && state.has_started(index));
+    let not_done = ids(&|index, record| record.is_none() && !state.has_started(index));
+    let mut text = text.to_owned();
+    for (title, ids) in [("Done", done), ("Interrupted", interrupted), ("Not done", not_done)] {
+        if !ids.is_empty() {
+            text.push_str(&format!(". {title}: {}", ids.join(", ")));
+        }
+    }
+    tool_result::failure(&text)
+}
+
+/// What became of each step.
+fn report(workflow: &Workflow, state: &RunState) -> Json {
+    let records = state.records();
+    let write = |with_errors: bool| {
+        let steps = workflow.steps.iter().zip(&records).enumerate().map(|(index, (step, record))| {
+            let Some(record) = record else {
+                let interrupted = json!({"status": "failed", "error": "interrupted"});
+                let report =
+                    if state.has_started(index) { interrupted } else { json!({"status": "not run"}) };
+                return (step.id.to_string(), report);
+            };
+            let mut report = json!({
+                "status": record.status.name(),
+                "ms": u64::try_from(record.took.as_millis()).unwrap_or(u64::MAX),
+                "retries": record.retries,
+            });
+            if let Some(error) = record.error.as_ref().filter(|_| with_errors) {
+                report["error"] = error.clone().into();
+            }
+            (step.id.to_string(), report)
+        });
+        let report = json!({"id": state.id, "steps": steps.collect::<Map<_, _>>()});
+        Json::encode(&report).unwrap_or_else(|_| Json::empty_object())
+    };
+    let report = write(true);
+    if report.as_str().len() <= META_BYTES_MAX { report } else { write(false) }
+}

@@ -1,0 +1,158 @@
+//! Checks what an operator wrote. Every problem is found at once, with its path.
+
+mod output;
+mod parts;
+mod references;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Data};
+use vmcp_json::Json;
+
+use crate::definition::Workflow;
+use crate::graph;
+use crate::policy::{RUN_TIMEOUT, STEPS_MAX};
+use crate::source::WorkflowSource;
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether the workflow can be used.
+    pub severity: Severity,
+    /// The path below the workflow, such as `steps[0].condition`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// Whether a workflow with a finding can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// It cannot.
+    Problem,
+    /// It can, but it may not do what it should.
+    Warning,
+}
+
+/// The findings of one workflow.
+#[derive(Default)]
+pub(crate) struct Findings(Vec<Finding>);
+
+impl Findings {
+    pub(crate) fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.add(Severity::Problem, path.into(), message.into(), None);
+    }
+
+    pub(crate) fn problem_with_hint(
+        &mut self,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(Severity::Problem, path.into(), message.into(), Some(hint.into()));
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(Severity::Warning, path.into(), message.into(), Some(hint.into()));
+    }
+
+    fn add(&mut self, severity: Severity, path: String, message: String, hint: Option<String>) {
+        self.0.push(Finding { severity, path, message, hint });
+    }
+}
+
+impl Workflow {
+    /// Checks what an operator wrote. The workflow is `None` if it has a problem.
+    #[must_use]
+    pub fn check(source: &WorkflowSource) -> (Option<Self>, Vec<Finding>) {
+        let mut findings = Findings::default();
+        let workflow = check(source, &mut findings);
+        let findings = findings.0;
+        let is_valid = !findings.iter().any(|finding| finding.severity == Severity::Problem);
+        (workflow.filter(|_| is_valid), findings)
+    }
+}
+
+fn check(source: &WorkflowSource, findings: &mut Findings) -> Option<Workflow> {
+    if source.name.trim().is_empty() {
+        findings.problem("name", "is required");
+    }
+    if source.description.as_deref().is_none_or(|text| text.trim().is_empty()) {
+        findings.problem("description", "is required");
+    }
+    let (parameters, defaults) = parameters(source.parameters.as_ref(), findings);
+    let validator = parts::validator(&parameters, "parameters", findings);
+    if source.steps.is_empty() {
+        findings.problem("steps", "must have at least one step");
+    }
+    if source.steps.len() > STEPS_MAX {
+        findings.problem(
+            "steps",
+            format!("has {} steps, and at most {STEPS_MAX} are allowed", source.steps.len()),
+        );
+        return None;
+    }
+    let mut steps = steps::check_all(&source.steps, findings);
+    let output = source.output.as_ref().map(|output| output::check(output, findings));
+    let known = references::Known { source, parameters: &parameters };
+    references::check(&steps, output.as_ref(), &known, findings);
+    if let Err(id) = graph::order(&mut steps) {
+        findings.problem(
+            "steps",
+            format!("the steps wait for each other in a circle, and step \"{id}\" is a part of it"),
+        );
+    }
+    Some(Workflow {
+        name: source.name.clone(),
+        description: source.description.clone().unwrap_or_default(),
+        parameters: Json::encode(&parameters).ok()?,
+        validator: validator?,
+        defaults,
+        nullable: nullable(&parameters),
+        timeout: source.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(RUN_TIMEOUT),
+        steps: steps.into_iter().flatten().collect(),
+        output,
+        annotations: source.annotations.clone(),
+        reserves: source.reserves,
+        missing_values: source.missing_values,
+    })
+}
+
+/// The schema of the arguments, and the defaults of its properties.
+fn parameters(source: Option<&Map<String, Data>>, findings: &mut Findings) -> (Data, BTreeMap<String, Json>) {
+    let Some(source) = source.filter(|schema| !schema.is_empty()) else {
+        return (serde_json::json!({"type": "object"}), BTreeMap::new());
+    };
+    match source.get("type") {
+        None => findings.problem("parameters", "has no `type`, which must be `object`"),
+        Some(Data::String(kind)) if kind == "object" => {}
+        Some(other) => findings.problem("parameters", format!("`type` must be `object`, not {other}")),
+    }
+    let properties = source.get("properties").and_then(Data::as_object);
+    let defaults = properties.into_iter().flatten().filter_map(|(name, schema)| {
+        let default = schema.get("default").filter(|default| !default.is_null())?;
+        Some((name.clone(), Json::encode(default).ok()?))
+    });
+    (Data::Object(source.clone()), defaults.collect())
+}
+
+/// The properties whose schemas accept null. Those without a schema accept everything.
+fn nullable(parameters: &Data) -> BTreeSet<String> {
+    let properties = parameters.get("properties").and_then(Data::as_object);
+    let accepts =
+        |schema: &Data| jsonschema::validator_for(schema).is_ok_and(|one| one.is_valid(&Data::Null));
+    let names = properties.into_iter().flatten().filter(|(_, schema)| accepts(schema));
+    names.map(|(name, _)| name.clone()).collect()
+}
+
+/// A validator that is shared by the clones of a workflow.
+pub(crate) type SharedValidator = Arc<jsonschema::Validator>;

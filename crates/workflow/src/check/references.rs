@@ -1,0 +1,181 @@
+//! Checks what the templates read: the roots, the steps, the parameters, and the defaults of steps that may be skipped.
+
+use serde_json::Value as Data;
+use vmcp_template::{Reference, Segment};
+
+use super::Findings;
+use crate::definition::{Action, Output, OutputProperty, OutputSource, Step};
+use crate::source::{StepSource, WorkflowSource};
+
+/// What templates may read.
+pub(super) struct Known<'a> {
+    pub(super) source: &'a WorkflowSource,
+    pub(super) parameters: &'a Data,
+}
+
+/// A reference with the path of its template, and whether ToolHive looks at it for defaults.
+struct Found {
+    path: String,
+    reference: Reference,
+    /// A template of a nested argument, which ToolHive does not look at.
+    is_nested: bool,
+}
+
+/// Checks all references.
+pub(super) fn check(
+    steps: &[Option<Step>],
+    output: Option<&Output>,
+    known: &Known<'_>,
+    findings: &mut Findings,
+) {
+    for (index, step) in steps.iter().enumerate() {
+        let Some(step) = step else { continue };
+        for found in of_step(step, &format!("steps[{index}]")) {
+            let item = match &step.action {
+                Action::ForEach(for_each) if found.path.contains(".step.") => {
+                    Some(for_each.item_name.as_str())
+                }
+                Action::ForEach(_) | Action::Call(_) | Action::Ask(_) => None,
+            };
+            check_one(&found, item, known, findings);
+        }
+    }
+    let mut of_output = Vec::new();
+    if let Some(output) = output {
+        each_output(&output.properties, "output.properties", &mut of_output);
+    }
+    for found in &of_output {
+        check_one(found, None, known, findings);
+    }
+}
+
+/// The references of a step.
+fn of_step(step: &Step, path: &str) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut add = |path: String, references: Vec<Reference>| {
+        found.extend(references.into_iter().map(|reference| Found {
+            path: path.clone(),
+            reference,
+            is_nested: false,
+        }));
+    };
+    if let Some(condition) = &step.condition {
+        add(format!("{path}.condition"), condition.references());
+    }
+    match &step.action {
+        Action::Call(_) => {}
+        Action::Ask(question) => add(format!("{path}.message"), question.message.references()),
+        Action::ForEach(for_each) => {
+            add(format!("{path}.collection"), for_each.collection.references());
+            if let Some(condition) = &for_each.condition {
+                add(format!("{path}.step.condition"), condition.references());
+            }
+        }
+    }
+    if let Some(arguments) = step.call().and_then(|call| call.arguments.as_ref()) {
+        let base = if matches!(step.action, Action::ForEach(_)) { ".step.arguments" } else { ".arguments" };
+        let mut of_arguments = Vec::new();
+        arguments.references(&format!("{path}{base}"), &mut of_arguments);
+        found.extend(of_arguments.into_iter().map(|(path, reference)| Found {
+            is_nested: path.split(".arguments").nth(1).is_some_and(|rest| rest.matches('[').count() > 1),
+            path,
+            reference,
+        }));
+    }
+    found
+}
+
+fn each_output(
+    properties: &std::collections::BTreeMap<String, OutputProperty>,
+    path: &str,
+    found: &mut Vec<Found>,
+) {
+    for (name, property) in properties {
+        match &property.source {
+            OutputSource::Template(template) => {
+                let references = template.references().into_iter();
+                found.extend(references.map(|reference| Found {
+                    path: format!("{path}.{name}.value"),
+                    reference,
+                    is_nested: false,
+                }));
+            }
+            OutputSource::Properties(inner) => {
+                each_output(inner, &format!("{path}.{name}.properties"), found)
+            }
+        }
+    }
+}
+
+fn check_one(found: &Found, item: Option<&str>, known: &Known<'_>, findings: &mut Findings) {
+    let Found { path, reference, is_nested } = found;
+    let member = |index: usize| match reference.path.get(index) {
+        Some(Segment::Member(name)) => Some(name.as_str()),
+        Some(Segment::Computed) | None => None,
+    };
+    let Some(root) = member(0) else { return };
+    match root {
+        "params" => check_parameter(path, member(1), known, findings),
+        "steps" => {
+            let Some(id) = member(1) else { return };
+            let Some(step) = known.source.steps.iter().find(|step| step.id == id) else {
+                findings.warning(
+                    path,
+                    format!("there is no step \"{id}\", so this is always missing"),
+                    "correct the id",
+                );
+                return;
+            };
+            if let (Some("output"), Some(field)) = (member(2), member(3)) {
+                check_default(path, step, field, *is_nested, findings);
+            }
+        }
+        "forEach" if item.is_none() => {
+            findings.warning(
+                path,
+                "`.forEach` exists in the step of a `forEach` only",
+                "it is always missing here",
+            );
+        }
+        "forEach" => {
+            if let Some(name) = member(1)
+                && name != "index"
+                && Some(name) != item
+            {
+                let names = format!("there are `.forEach.{}` and `.forEach.index`", item.unwrap_or_default());
+                findings.warning(path, format!("there is no `.forEach.{name}`"), names);
+            }
+        }
+        "vars" | "workflow" => {}
+        other => {
+            let names = "there are `.params`, `.steps`, `.workflow`, `.vars` and `.forEach`";
+            findings.warning(path, format!("there is no `.{other}`, so this is always missing"), names);
+        }
+    }
+}
+
+fn check_parameter(path: &str, name: Option<&str>, known: &Known<'_>, findings: &mut Findings) {
+    let properties = known.parameters.get("properties").and_then(Data::as_object);
+    let (Some(name), Some(properties)) = (name, properties) else { return };
+    if !properties.contains_key(name) {
+        let message = format!("`parameters` declares no `{name}`");
+        findings.warning(path, message, "declare it, so that clients know of it");
+    }
+}
+
+/// A step that may be skipped needs a default for what others read of its output.
+fn check_default(path: &str, step: &StepSource, field: &str, is_nested: bool, findings: &mut Findings) {
+    let continues = step.on_error.as_ref().and_then(|error| error.action.as_deref()) == Some("continue");
+    let may_be_skipped =
+        step.condition.as_deref().is_some_and(|condition| !condition.is_empty()) || continues;
+    if !may_be_skipped || step.default_results.as_ref().is_some_and(|defaults| defaults.contains_key(field)) {
+        return;
+    }
+    let message = format!("step \"{}\" may be skipped, and has no `defaultResults` for `{field}`", step.id);
+    let hint = format!("write `defaultResults: {{{field}: …}}` at that step");
+    if is_nested {
+        findings.warning(path, message, hint);
+    } else {
+        findings.problem_with_hint(path, message, hint);
+    }
+}

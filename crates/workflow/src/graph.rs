@@ -1,0 +1,92 @@
+//! The order of the steps: what `dependsOn` says, and what the templates read.
+
+use std::sync::Arc;
+
+use vmcp_template::{Reference, Segment, Template};
+
+use crate::definition::{Action, Step};
+
+/// Completes the dependencies of each step by the steps that its templates read.
+///
+/// # Errors
+/// The id of a step in a circle.
+pub(crate) fn order(steps: &mut [Option<Step>]) -> Result<(), Arc<str>> {
+    let ids: Vec<Option<Arc<str>>> =
+        steps.iter().map(|step| step.as_ref().map(|step| step.id.clone())).collect();
+    for step in steps.iter_mut().flatten() {
+        for id in read_steps(step) {
+            if let Some(index) = ids.iter().position(|known| known.as_deref() == Some(&*id)) {
+                step.after.push(index);
+            }
+        }
+        step.after.sort_unstable();
+        step.after.dedup();
+    }
+    let after: Vec<&[usize]> =
+        steps.iter().map(|step| step.as_ref().map_or(&[][..], |step| &step.after)).collect();
+    match circle(&after) {
+        Some(index) => Err(ids.get(index).cloned().flatten().unwrap_or_default()),
+        None => Ok(()),
+    }
+}
+
+/// The ids of the steps that the templates of a step read.
+fn read_steps(step: &Step) -> Vec<String> {
+    let mut references: Vec<Reference> = Vec::new();
+    let mut add = |template: Option<&Template>| {
+        references.extend(template.into_iter().flat_map(Template::references));
+    };
+    add(step.condition.as_ref());
+    match &step.action {
+        Action::Call(_) => {}
+        Action::Ask(question) => add(Some(&question.message)),
+        Action::ForEach(for_each) => {
+            add(Some(&for_each.collection));
+            add(for_each.condition.as_ref());
+        }
+    }
+    if let Some(arguments) = step.call().and_then(|call| call.arguments.as_ref()) {
+        let mut found = Vec::new();
+        arguments.references("", &mut found);
+        references.extend(found.into_iter().map(|(_, reference)| reference));
+    }
+    let ids = references.into_iter().filter_map(|reference| match reference.path.as_slice() {
+        [Segment::Member(root), Segment::Member(id), ..] if root == "steps" => Some(id.clone()),
+        _ => None,
+    });
+    // A step that reads itself reads nothing.
+    ids.filter(|id| **id != *step.id).collect()
+}
+
+/// A step that waits for itself, directly or through others. `after` has the steps before each step.
+fn circle(after: &[&[usize]]) -> Option<usize> {
+    let mut waiting: Vec<usize> = after.iter().map(|before| before.len()).collect();
+    let mut ready: Vec<usize> = (0..after.len()).filter(|index| waiting.get(*index) == Some(&0)).collect();
+    let mut done = 0;
+    while let Some(ended) = ready.pop() {
+        done += 1;
+        for (index, before) in after.iter().enumerate() {
+            let count = before.iter().filter(|one| **one == ended).count();
+            if let Some(left) = waiting.get_mut(index).filter(|_| count > 0) {
+                *left -= count;
+                if *left == 0 {
+                    ready.push(index);
+                }
+            }
+        }
+    }
+    if done == after.len() { None } else { waiting.iter().position(|left| *left > 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::circle;
+
+    #[test]
+    fn circles_are_found() {
+        assert_eq!(circle(&[&[], &[0], &[0, 1]]), None);
+        assert_eq!(circle(&[&[0]]), Some(0));
+        assert_eq!(circle(&[&[], &[2], &[1]]), Some(1));
+        assert_eq!(circle(&[]), None);
+    }
+}

@@ -1,0 +1,222 @@
+//! The layer that offers workflows as tools and runs them.
+
+mod offers;
+mod room;
+
+use std::sync::Arc;
+
+use serde_json::Value as Data;
+use vmcp_domain::{
+    CallContext, CallRun, CallTool, Capability, Continuation, DerivedCache, Error, Gateway, GatewayFuture,
+    ProtocolVersion, QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, Tool, ToolList,
+    forward,
+};
+use vmcp_json::{Json, Members};
+use vmcp_template::Value;
+use vmcp_wire::tool_result;
+
+use crate::definition::{Action, Workflow};
+use crate::policy::WorkflowPolicy;
+use crate::port::RunPort;
+use crate::run::Run;
+use crate::run::clock::RunClock;
+use crate::run::state::RunState;
+pub use offers::Offer;
+use offers::Offers;
+use room::Room;
+
+/// The layer.
+pub struct Workflows {
+    inner: SharedGateway,
+    workflows: Arc<[Workflow]>,
+    /// Charges limits in advance. `None` without limits.
+    reserver: Option<Arc<dyn ReserveBudget>>,
+    /// The time of day, as RFC 3339.
+    now: fn() -> String,
+    room: Room,
+    offers: DerivedCache<ToolList, Offers>,
+}
+
+impl Workflows {
+    /// Wraps `inner`, and offers `workflows` in addition to its tools. `now` is the time of day as RFC 3339, which
+    /// templates read.
+    #[must_use]
+    pub fn wrap(
+        inner: SharedGateway,
+        workflows: Arc<[Workflow]>,
+        policy: WorkflowPolicy,
+        reserver: Option<Arc<dyn ReserveBudget>>,
+        now: fn() -> String,
+    ) -> Arc<Self> {
+        let room = Room::new(policy);
+        Arc::new(Self { inner, workflows, reserver, now, room, offers: DerivedCache::default() })
+    }
+
+    /// The workflows for this caller: whether each is offered, and why not.
+    ///
+    /// # Errors
+    /// When the tools cannot be listed.
+    pub async fn offers(&self, ctx: &CallContext) -> Result<Vec<Offer>, Error> {
+        let list = self.inner.list_tools(ctx).await?;
+        Ok(self.offers_of(&list).describe(&self.workflows))
+    }
+
+    fn offers_of(&self, list: &Arc<ToolList>) -> Arc<Offers> {
+        self.offers.get_or_derive(list, || Offers::of(list, &self.workflows))
+    }
+
+    async fn call(&self, ctx: &CallContext, index: usize, request: CallTool) -> Result<Reply, Error> {
+        let workflow = &self.workflows[index];
+        // A workflow needs all its tools, not only one that is already known.
+        let listing = CallContext { startup_wait: StartupWait::Complete, ..ctx.clone() };
+        let list = self.inner.list_tools(&listing).await?;
+        let offers = self.offers_of(&list);
+        let Some(tools) = offers.tools_of(index) else { return Err(Error::UnknownTool(request.name)) };
+        let Some(_room) = self.room.enter(&ctx.caller) else { return Err(Error::Overloaded) };
+        if must_ask(workflow) && !ctx.client.capabilities().supports(QuestionKind::Elicitation) {
+            return Err(Error::MissingCapability(Capability::Question(QuestionKind::Elicitation)));
+        }
+        let params = match parameters(workflow, request.arguments.as_ref()) {
+            Ok(params) => params,
+            Err(problem) => return Ok(tool_result::failure(&problem)),
+        };
+        let clock = Arc::new(RunClock::start());
+        let state = RunState::new(workflow, Value::decode(&params), (self.now)(), Arc::clone(&clock));
+        let mut run = Run {
+            workflow,
+            inner: &self.inner,
+            ctx: run_context(ctx, workflow, &state),
+            outer: ctx,
+            tools,
+            state,
+        };
+        self.reserve(&mut run).await?;
+        let end = run.run().await;
+        crate::answer::answer(&run, end)
+    }
+
+    /// Charges limits for the calls that the steps make, before the first one.
+    async fn reserve(&self, run: &mut Run<'_>) -> Result<(), Error> {
+        let Some(reserver) = self.reserver.as_ref().filter(|_| run.workflow.reserves) else { return Ok(()) };
+        let data = run.state.data("pending", None);
+        let calls: Vec<CallTool> = run
+            .workflow
+            .steps
+            .iter()
+            .filter_map(|step| {
+                let Action::Call(call) = &step.action else { return None };
+                let tool = run.tools.get(&call.tool)?;
+                let schema =
+                    tool.definition.get("inputSchema").and_then(|schema| schema.decode::<Data>().ok());
+                // What a step before it yields is not known yet.
+                let arguments = call.arguments.as_ref().and_then(|arguments| {
+                    arguments.render(&data, schema.as_ref(), run.workflow.missing_values).ok().flatten()
+                });
+                Some(CallTool {
+                    name: tool.name.clone(),
+                    arguments,
+                    continuation: Continuation::default(),
+                    extra: Members::new(),
+                })
+            })
+            .collect();
+        if !calls.is_empty() {
+            run.ctx.reservation = Some(reserver.reserve(&run.ctx, &calls).await?);
+        }
+        Ok(())
+    }
+}
+
+/// The context of the calls of a run.
+fn run_context(ctx: &CallContext, workflow: &Workflow, state: &RunState) -> CallContext {
+    CallContext {
+        // Questions of backends are answered here, as for a client with sessions.
+        protocol: ctx.protocol.min(ProtocolVersion::NEWEST_WITH_SESSIONS),
+        client: Arc::new(RunPort::new(Arc::clone(&ctx.client), Arc::clone(&state.clock))),
+        startup_wait: StartupWait::Complete,
+        run: Some(CallRun::new(&state.id, RunKind::Workflow, workflow.name())),
+        ..ctx.clone()
+    }
+}
+
+/// Whether every run asks the user.
+fn must_ask(workflow: &Workflow) -> bool {
+    workflow.steps.iter().any(|step| matches!(step.action, Action::Ask(_)) && step.condition.is_none())
+}
+
+/// The arguments with the defaults of the parameters, checked against their schema.
+fn parameters(workflow: &Workflow, arguments: Option<&Json>) -> Result<Json, String> {
+    let mut members = match arguments {
+        None => Members::new(),
+        Some(json) => json.members().map_err(|_| "the arguments must be an object".to_owned())?,
+    };
+    // Some models write null for an argument that they leave out.
+    let nulls: Vec<String> = members
+        .iter()
+        .filter(|(name, value)| value.is_null() && !workflow.nullable.contains(name.as_ref()))
+        .map(|(name, _)| name.into_owned())
+        .collect();
+    for name in nulls {
+        members.remove(&name);
+    }
+    for (name, default) in &workflow.defaults {
+        if members.get(name).is_none() {
+            members.insert(name, default.clone());
+        }
+    }
+    let params = members.to_json();
+    let data: Data = params.decode().map_err(|_| "the arguments must be an object".to_owned())?;
+    let mut problems = workflow.validator.iter_errors(&data).map(|error| {
+        let place = error.instance_path().to_string();
+        if place.is_empty() {
+            error.to_string()
+        } else {
+            format!("`{}`: {error}", place.trim_start_matches('/'))
+        }
+    });
+    match problems.next() {
+        None => Ok(params),
+        Some(first) => {
+            let more: Vec<String> = problems.take(4).collect();
+            let rest = if more.is_empty() { String::new() } else { format!("; {}", more.join("; ")) };
+            Err(format!("the arguments of `{}` do not fit: {first}{rest}", workflow.name()))
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for Workflows {
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> GatewayFuture<'a, Arc<ToolList>> {
+        Box::pin(async move {
+            let list = self.inner.list_tools(ctx).await?;
+            Ok(Arc::clone(self.offers_of(&list).list()))
+        })
+    }
+
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
+        match self.workflows.iter().position(|workflow| workflow.name == *request.name.as_str()) {
+            None => self.inner.call_tool(ctx, request),
+            Some(index) => Box::pin(async move {
+                let list = self.inner.list_tools(ctx).await?;
+                if list.iter().any(|tool: &Tool| tool.name == request.name) {
+                    // The workflow is not offered, because a tool has its name.
+                    return self.inner.call_tool(ctx, request).await;
+                }
+                self.call(ctx, index, request).await
+            }),
+        }
+    }
+
+    forward!(
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+        task
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! Which workflows are offered beside a list of tools.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use serde_json::json;
+use vmcp_domain::{ProtocolVersion, RoutingTarget, Tool, ToolList, ToolOverride};
+use vmcp_json::Json;
+use vmcp_wire::definitions;
+
+use crate::definition::Workflow;
+use crate::{hints, output};
+
+/// A workflow, and whether it is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The name of the workflow.
+    pub name: String,
+    /// Why it is not offered. `None` if it is.
+    pub why_not: Option<String>,
+}
+
+/// The workflows beside one list.
+pub(super) struct Offers {
+    /// The list with the offered workflows at its end.
+    list: Arc<ToolList>,
+    /// For each workflow its tools by the names in its steps, or why it is not offered.
+    resolved: Vec<Result<AHashMap<String, Tool>, String>>,
+}
+
+impl Offers {
+    pub(super) fn of(list: &Arc<ToolList>, workflows: &[Workflow]) -> Self {
+        let mut offered = Vec::new();
+        let resolved = workflows.iter().map(|workflow| {
+            let (tool, tools) = offer(workflow, list)?;
+            offered.push(tool);
+            Ok(tools)
+        });
+        let resolved = resolved.collect();
+        let list = if offered.is_empty() {
+            Arc::clone(list)
+        } else {
+            Arc::new(list.iter().cloned().chain(offered).collect())
+        };
+        Self { list, resolved }
+    }
+
+    pub(super) fn list(&self) -> &Arc<ToolList> {
+        &self.list
+    }
+
+    /// The tools of a workflow that is offered.
+    pub(super) fn tools_of(&self, index: usize) -> Option<&AHashMap<String, Tool>> {
+        self.resolved.get(index)?.as_ref().ok()
+    }
+
+    pub(super) fn describe(&self, workflows: &[Workflow]) -> Vec<Offer> {
+        let each = workflows.iter().zip(&self.resolved);
+        each.map(|(workflow, resolved)| Offer {
+            name: workflow.name.clone(),
+            why_not: resolved.as_ref().err().cloned(),
+        })
+        .collect()
+    }
+}
+
+/// The workflow as a tool, and the tools that it calls.
+fn offer(workflow: &Workflow, list: &ToolList) -> Result<(Tool, AHashMap<String, Tool>), String> {
+    if list.iter().any(|tool| tool.name.as_str() == workflow.name) {
+        return Err("a backend's tool has the same name".to_owned());
+    }
+    let mut tools = AHashMap::new();
+    for name in workflow.tools() {
+        let tool = resolve(name, list).ok_or_else(|| format!("there is no tool `{name}`"))?;
+        tools.insert(name.to_owned(), tool.clone());
+    }
+    let annotations = hints::combined(&workflow.annotations, &hints::floor(tools.values()))
+        .map_err(|name| format!("`annotations.{name}` says that it is safer than the tools that it calls"))?;
+    let mut definition = json!({
+        "name": workflow.name,
+        "description": workflow.description,
+        "annotations": {
+            "title": annotations.title,
+            "readOnlyHint": annotations.read_only,
+            "destructiveHint": annotations.destructive,
+            "idempotentHint": annotations.idempotent,
+            "openWorldHint": annotations.open_world,
+        },
+    });
+    if let Some(annotations) = definition["annotations"].as_object_mut() {
+        annotations.retain(|_, value| !value.is_null());
+    }
+    definition["inputSchema"] = workflow.parameters.decode().unwrap_or_else(|_| json!({"type": "object"}));
+    if let Some(output) = &workflow.output {
+        definition["outputSchema"] = output::schema(output);
+    }
+    let json = Json::encode(&definition).map_err(|error| error.to_string())?;
+    let read = definitions::read_tool(&json, ProtocolVersion::V2026_07_28);
+    let read = read.map_err(|_| "its definition cannot be written".to_owned())?.item;
+    let tool = Tool {
+        contested_name: None,
+        name: read.name.as_str().into(),
+        target: RoutingTarget::for_virtual(read.name),
+        description: read.description,
+        hints: read.hints,
+        definition: read.definition,
+        overrides: ToolOverride::default(),
+    };
+    Ok((tool, tools))
+}
+
+/// The tool that a step names: by its advertised name, or as `backend.tool`.
+fn resolve<'a>(name: &str, list: &'a ToolList) -> Option<&'a Tool> {
+    let advertised = list.iter().find(|tool| tool.name.as_str() == name);
+    advertised.or_else(|| {
+        let (backend, own) = name.split_once('.')?;
+        list.iter().find(|tool| tool.target.backend.as_str() == backend && tool.target.name.as_str() == own)
+    })
+}

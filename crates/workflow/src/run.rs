@@ -1,0 +1,210 @@
+//! One run of a workflow: steps start when the steps before them have ended.
+
+mod call;
+pub(crate) mod clock;
+mod for_each;
+mod question;
+pub(crate) mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use vmcp_domain::{CallContext, SharedGateway, Tool};
+use vmcp_json::{Json, Members};
+use vmcp_template::{Template, Value};
+
+use crate::definition::{Action, OnFailure, Step, Workflow};
+use crate::policy::PARALLEL_STEPS_MAX;
+use crate::run::state::{Consequence, RunState, StepEnd, StepFailure, StepStatus};
+
+/// How a run ended.
+pub(crate) enum RunEnd {
+    /// All steps ended, or were skipped.
+    Completed,
+    /// A step ended the run.
+    Failed { step: usize, failure: StepFailure },
+    /// The run took too long.
+    TimedOut,
+}
+
+/// A run.
+pub(crate) struct Run<'a> {
+    pub(crate) workflow: &'a Workflow,
+    pub(crate) inner: &'a SharedGateway,
+    /// The context of the calls.
+    pub(crate) ctx: CallContext,
+    /// The context of the request, whose client is asked and told of progress.
+    pub(crate) outer: &'a CallContext,
+    /// The tools that the steps name.
+    pub(crate) tools: &'a AHashMap<String, Tool>,
+    pub(crate) state: RunState,
+}
+
+/// The end of a step with its cost.
+pub(crate) struct Ended {
+    pub(crate) end: StepEnd,
+    pub(crate) retries: u32,
+}
+
+impl Run<'_> {
+    /// Runs all steps.
+    pub(crate) async fn run(&self) -> RunEnd {
+        let clock = Arc::clone(&self.state.clock);
+        clock.limit(self.workflow.timeout, self.run_steps()).await.unwrap_or(RunEnd::TimedOut)
+    }
+
+    async fn run_steps(&self) -> RunEnd {
+        let steps = &self.workflow.steps;
+        let mut waiting: Vec<usize> = steps.iter().map(|step| step.after.len()).collect();
+        // The last is started first.
+        let mut ready: Vec<usize> =
+            (0..steps.len()).rev().filter(|index| steps[*index].after.is_empty()).collect();
+        let mut running = FuturesUnordered::new();
+        let mut ended_count = 0;
+        loop {
+            while running.len() < PARALLEL_STEPS_MAX
+                && let Some(index) = ready.pop()
+            {
+                running.push(self.run_step(index));
+            }
+            let Some((index, ended, took)) = running.next().await else { return RunEnd::Completed };
+            ended_count += 1;
+            let Ended { end, retries } = ended;
+            self.state.record(index, &steps[index].id, &end, took, retries);
+            self.report_progress(ended_count, &steps[index]);
+            match end.consequence {
+                Consequence::Continue => {}
+                Consequence::Abort => {
+                    let failure =
+                        end.failure.unwrap_or_else(|| StepFailure::Told("the step failed".to_owned()));
+                    return RunEnd::Failed { step: index, failure };
+                }
+                Consequence::SkipRemaining => {
+                    self.skip_remaining(running).await;
+                    return RunEnd::Completed;
+                }
+            }
+            for (next, step) in steps.iter().enumerate().rev() {
+                if step.after.contains(&index)
+                    && let Some(left) = waiting.get_mut(next)
+                {
+                    *left -= 1;
+                    if *left == 0 {
+                        ready.push(next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Awaits the steps that run, and records all others as skipped.
+    async fn skip_remaining(
+        &self,
+        mut running: FuturesUnordered<impl Future<Output = (usize, Ended, Duration)>>,
+    ) {
+        while let Some((index, ended, took)) = running.next().await {
+            self.state.record(index, &self.workflow.steps[index].id, &ended.end, took, ended.retries);
+        }
+        let records = self.state.records();
+        let left = self.workflow.steps.iter().enumerate().filter(|(index, _)| records[*index].is_none());
+        for (index, step) in left {
+            self.state.record(index, &step.id, &skipped(step), Duration::ZERO, 0);
+        }
+    }
+
+    async fn run_step(&self, index: usize) -> (usize, Ended, Duration) {
+        let step = &self.workflow.steps[index];
+        self.state.start(index);
+        let begin = self.state.clock.elapsed();
+        let ended = match self.state.clock.limit(step.timeout, Box::pin(self.act(step))).await {
+            Some(ended) => ended,
+            None => Ended { end: failed(step, StepFailure::TimedOut), retries: 0 },
+        };
+        (index, ended, self.state.clock.elapsed().saturating_sub(begin))
+    }
+
+    async fn act(&self, step: &Step) -> Ended {
+        let data = self.state.data("pending", None);
+        match self.holds(step.condition.as_ref(), &data) {
+            Ok(true) => {}
+            Ok(false) => return Ended { end: skipped(step), retries: 0 },
+            Err(text) => return Ended { end: failed(step, StepFailure::Told(text)), retries: 0 },
+        }
+        match &step.action {
+            Action::Call(call) => {
+                let (outcome, retries) = self.call(call, &data, &step.id, None).await;
+                let end = outcome.map_or_else(|failure| failed(step, failure), completed);
+                Ended { end, retries }
+            }
+            Action::Ask(question) => Ended { end: self.ask(step, question, &data).await, retries: 0 },
+            Action::ForEach(for_each) => self.for_each(step, for_each, &data).await,
+        }
+    }
+
+    /// Whether a condition holds.
+    pub(crate) fn holds(&self, condition: Option<&Template>, data: &Value) -> Result<bool, String> {
+        let Some(template) = condition else { return Ok(true) };
+        let text = template
+            .render(data, self.workflow.missing_values.text())
+            .map_err(|error| format!("the condition cannot be evaluated: {error}"))?;
+        truth_of(&text).ok_or_else(|| {
+            let text: String = text.chars().take(80).collect();
+            format!("the condition must print `true` or `false`, and not `{text}`")
+        })
+    }
+
+    fn report_progress(&self, ended: usize, step: &Step) {
+        if !self.outer.client.wants_progress() {
+            return;
+        }
+        let number = |count: usize| Json::integer(i64::try_from(count).unwrap_or(i64::MAX));
+        let mut params = Members::new();
+        params.insert("progress", number(ended));
+        params.insert("total", number(self.workflow.steps.len()));
+        params.insert("message", Json::string(&format!("{} has ended", step.id)));
+        self.outer.client.progress(params);
+    }
+}
+
+/// The truth that a condition prints.
+pub(crate) fn truth_of(text: &str) -> Option<bool> {
+    match text.trim() {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+fn completed(result: crate::results::StepResult) -> StepEnd {
+    StepEnd {
+        status: StepStatus::Completed,
+        output: result.output,
+        content: result.content,
+        failure: None,
+        consequence: Consequence::Continue,
+    }
+}
+
+fn skipped(step: &Step) -> StepEnd {
+    StepEnd {
+        status: StepStatus::Skipped,
+        output: step.default_results.clone().unwrap_or(Value::Missing),
+        content: Value::object::<&str>([]),
+        failure: None,
+        consequence: Consequence::Continue,
+    }
+}
+
+fn failed(step: &Step, failure: StepFailure) -> StepEnd {
+    let continues = step.on_failure == OnFailure::Continue;
+    StepEnd {
+        status: StepStatus::Failed,
+        output: step.default_results.clone().filter(|_| continues).unwrap_or(Value::Missing),
+        content: Value::object::<&str>([]),
+        failure: Some(failure),
+        consequence: if continues { Consequence::Continue } else { Consequence::Abort },
+    }
+}

@@ -1,0 +1,173 @@
+//! The call of a tool, with its repetitions.
+
+use std::time::Duration;
+
+use serde_json::Value as Data;
+use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, RunStep, Tool};
+use vmcp_json::{Json, Members};
+use vmcp_template::Value;
+
+use super::Run;
+use super::state::StepFailure;
+use crate::definition::{Call, Retry};
+use crate::results::{self, StepResult};
+
+/// The largest wait between two tries, as a multiple of the first.
+const DELAY_GROWTH_MAX: u32 = 60;
+
+/// Why a call failed, and whether it may be repeated.
+struct CallFailure {
+    failure: StepFailure,
+    /// The kind of failure is one that the operator repeats.
+    may_repeat: bool,
+    /// The wait that was asked for.
+    pause: Option<Duration>,
+}
+
+impl Run<'_> {
+    /// Calls a tool until it succeeds or is not to be repeated. Returns the number of repetitions too.
+    pub(super) async fn call(
+        &self,
+        call: &Call,
+        data: &Value,
+        step: &str,
+        item: Option<usize>,
+    ) -> (Result<StepResult, StepFailure>, u32) {
+        let Some(tool) = self.tools.get(call.tool.as_str()) else {
+            let text = format!("there is no tool `{}`, or this caller may not use it", call.tool);
+            return (Err(StepFailure::Told(text)), 0);
+        };
+        let request = match self.request(call, tool, data) {
+            Ok(request) => request,
+            Err(text) => return (Err(StepFailure::Told(text)), 0),
+        };
+        let mut repetition = 0;
+        loop {
+            let run_step = RunStep { step: step.into(), item, attempt: repetition + 1 };
+            let failed = match self.call_once(call, (step, item), request.clone(), run_step).await {
+                Ok(result) => return (Ok(result), repetition),
+                Err(failed) => failed,
+            };
+            if !failed.may_repeat || repetition >= call.retry.count {
+                return (Err(failed.failure), repetition);
+            }
+            tokio::time::sleep(failed.pause.unwrap_or_else(|| delay(&call.retry, repetition))).await;
+            repetition += 1;
+        }
+    }
+
+    /// The request with its arguments fitted to the schema of the tool.
+    fn request(&self, call: &Call, tool: &Tool, data: &Value) -> Result<CallTool, String> {
+        let schema = tool.definition.get("inputSchema").and_then(|schema| schema.decode::<Data>().ok());
+        let arguments = match &call.arguments {
+            None => None,
+            Some(template) => {
+                let rendered = template.render(data, schema.as_ref(), self.workflow.missing_values);
+                let rendered =
+                    rendered.map_err(|error| format!("the arguments cannot be evaluated: {error}"))?;
+                Some(rendered.unwrap_or_else(Json::empty_object))
+            }
+        };
+        Ok(CallTool {
+            name: tool.name.clone(),
+            arguments,
+            continuation: Continuation::default(),
+            extra: Members::new(),
+        })
+    }
+
+    async fn call_once(
+        &self,
+        call: &Call,
+        (step, item): (&str, Option<usize>),
+        request: CallTool,
+        run_step: RunStep,
+    ) -> Result<StepResult, CallFailure> {
+        let ctx = CallContext { run: self.ctx.run.as_ref().map(|run| run.at(run_step)), ..self.ctx.clone() };
+        let outcome = self.inner.call_tool(&ctx, request).await;
+        if !matches!(&outcome, Err(error) if is_refusal(error)) {
+            self.state.count_call();
+        }
+        let tool = &call.tool;
+        match outcome {
+            Ok(reply) if reply.is_error => Err(CallFailure {
+                failure: StepFailure::Told(self.tool_failure(&reply, tool, step, item)),
+                may_repeat: call.retry.kinds.tool,
+                pause: None,
+            }),
+            Ok(reply) => {
+                let result = results::read(&reply);
+                if self.state.keep(result.bytes) {
+                    return Ok(result);
+                }
+                let most = crate::policy::RESULTS_BYTES_MAX >> 20;
+                let text = format!("the results of this run are larger than {most} MiB");
+                Err(CallFailure { failure: StepFailure::Told(text), may_repeat: false, pause: None })
+            }
+            Err(error) => Err(call_failure(error, call, step)),
+        }
+    }
+
+    /// The words of ToolHive, because templates may show them.
+    fn tool_failure(&self, reply: &Reply, tool: &str, step: &str, item: Option<usize>) -> String {
+        let text = results::first_text(reply).unwrap_or_else(|| "the tool failed without a text".to_owned());
+        match item {
+            None => format!("tool call failed: tool {tool} in step {step}: tool execution failed: {text}"),
+            Some(_) => format!("tool execution failed: {text}"),
+        }
+    }
+}
+
+/// Whether the call was not made.
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Denied
+            | Error::IdentityRequired(_)
+            | Error::RateLimited(_)
+            | Error::Looping(_)
+            | Error::LimitsUnavailable
+            | Error::UnknownTool(_)
+            | Error::InvalidRequest(_)
+            | Error::MissingCapability(_)
+            | Error::BackendUnavailable { .. }
+            | Error::BackendBusy { .. }
+            | Error::BackendFull { .. }
+            | Error::Overloaded
+    )
+}
+
+fn call_failure(error: Error, call: &Call, step: &str) -> CallFailure {
+    let kinds = call.retry.kinds;
+    let (may_repeat, pause) = match &error {
+        Error::BackendUnavailable { .. } | Error::BackendFailed { .. } => (kinds.backend, None),
+        Error::BackendBusy { retry_after, .. } => (kinds.busy, Some(*retry_after)),
+        Error::BackendFull { .. } | Error::LimitsUnavailable | Error::Overloaded => (kinds.busy, None),
+        Error::RateLimited(limit) => (kinds.busy && limit.retry_after().is_some(), limit.retry_after()),
+        Error::BackendTimedOut { .. } | Error::DeadlineExceeded => (kinds.timeout, None),
+        Error::Denied
+        | Error::IdentityRequired(_)
+        | Error::Looping(_)
+        | Error::UnknownTool(_)
+        | Error::UnknownResource(_)
+        | Error::UnknownPrompt(_)
+        | Error::UnknownTask
+        | Error::InvalidRequest(_)
+        | Error::MissingCapability(_)
+        | Error::BackendUnauthorized { .. }
+        | Error::BackendRefused { .. }
+        | Error::Cancelled
+        | Error::Internal(_) => (false, None),
+    };
+    let text = format!("tool call failed: tool {} in step {step}: {error}", call.tool);
+    CallFailure { failure: StepFailure::Refused(error, text), may_repeat, pause }
+}
+
+/// The wait before a repetition: it grows by half each time, and varies by half, so that callers do not come together.
+fn delay(retry: &Retry, repetition: u32) -> Duration {
+    let grown = retry.delay.mul_f64(1.5_f64.powi(i32::try_from(repetition).unwrap_or(i32::MAX)));
+    let grown = grown.min(retry.delay.saturating_mul(DELAY_GROWTH_MAX));
+    // The random bytes of an identifier need no generator of their own.
+    let [byte, ..] = *uuid::Uuid::new_v4().as_bytes();
+    grown.mul_f64(0.5 + f64::from(byte) / 255.0)
+}

@@ -1,0 +1,137 @@
+//! A call for each item of a list.
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use vmcp_json::Json;
+use vmcp_template::{Rendered, Value};
+
+use super::state::{Consequence, StepEnd, StepFailure, StepStatus};
+use super::{Ended, Run, failed};
+use crate::definition::{ForEach, OnFailure, Step};
+use crate::fit;
+
+/// The end of one item.
+struct ItemEnd {
+    index: usize,
+    item: Value,
+    status: StepStatus,
+    output: Value,
+    failure: Option<StepFailure>,
+    retries: u32,
+}
+
+impl Run<'_> {
+    pub(super) async fn for_each(&self, step: &Step, for_each: &ForEach, data: &Value) -> Ended {
+        let items = match self.items(step, for_each, data) {
+            Ok(items) => items,
+            Err(text) => return Ended { end: failed(step, StepFailure::Told(text)), retries: 0 },
+        };
+        let continues = step.on_failure == OnFailure::Continue || for_each.on_failure == OnFailure::Continue;
+        let runs = items.into_iter().enumerate().map(|(index, item)| self.item(step, for_each, index, item));
+        // Items start in the order of the list.
+        let mut running = stream::iter(runs).buffer_unordered(for_each.parallel);
+        let mut ends = Vec::new();
+        while let Some(end) = running.next().await {
+            if let Some(failure) = end.failure.clone().filter(|_| !continues) {
+                let text = format!("forEach step {} iteration {}: {}", step.id, end.index, failure.text());
+                let failure = match failure {
+                    StepFailure::Refused(error, _) => StepFailure::Refused(error, text),
+                    StepFailure::TimedOut => StepFailure::TimedOut,
+                    StepFailure::Told(_) => StepFailure::Told(text),
+                };
+                return Ended { end: failed(step, failure), retries: end.retries };
+            }
+            ends.push(end);
+        }
+        ends.sort_by_key(|end| end.index);
+        let retries = ends.iter().map(|end| end.retries).sum();
+        Ended { end: completed(&ends), retries }
+    }
+
+    /// The items of the list.
+    fn items(&self, step: &Step, for_each: &ForEach, data: &Value) -> Result<Vec<Value>, String> {
+        let missing = self.workflow.missing_values.text();
+        let rendered = for_each.collection.evaluate(data, missing);
+        let value = match rendered.map_err(|error| format!("the list cannot be evaluated: {error}"))? {
+            Rendered::Value(value) if value.as_text().is_none() => value,
+            Rendered::Value(value) => parsed(value.as_text().unwrap_or_default()),
+            Rendered::Text(text) => parsed(&text),
+        };
+        if value.is_missing() {
+            return Ok(Vec::new());
+        }
+        let Some(items) = value.as_list() else {
+            return Err(format!("forEach step {}: the collection must be a JSON list", step.id));
+        };
+        if items.len() > for_each.items_max {
+            let (count, most) = (items.len(), for_each.items_max);
+            return Err(format!(
+                "forEach step {}: the list has {count} items, and `maxIterations` is {most}",
+                step.id
+            ));
+        }
+        Ok(items.to_vec())
+    }
+
+    async fn item(&self, step: &Step, for_each: &ForEach, index: usize, item: Value) -> ItemEnd {
+        let number = Value::integer(i64::try_from(index).unwrap_or(i64::MAX));
+        let item_data = Value::object([(for_each.item_name.as_str(), item.clone()), ("index", number)]);
+        let data = self.state.data("pending", Some(item_data));
+        let default = || for_each.default_results.clone().unwrap_or(Value::Missing);
+        let end = |status, output, failure, retries| ItemEnd {
+            index,
+            item: item.clone(),
+            status,
+            output,
+            failure,
+            retries,
+        };
+        match self.holds(for_each.condition.as_ref(), &data) {
+            Ok(true) => {}
+            Ok(false) => return end(StepStatus::Skipped, default(), None, 0),
+            Err(text) => return end(StepStatus::Failed, default(), Some(StepFailure::Told(text)), 0),
+        }
+        let calling = Box::pin(self.call(&for_each.call, &data, &step.id, Some(index)));
+        match self.state.clock.limit(for_each.timeout, calling).await {
+            Some((Ok(result), retries)) => end(StepStatus::Completed, result.output, None, retries),
+            Some((Err(failure), retries)) => end(StepStatus::Failed, default(), Some(failure), retries),
+            None => end(StepStatus::Failed, default(), Some(StepFailure::TimedOut), 0),
+        }
+    }
+}
+
+/// The value of JSON text. Text that is no JSON stays a text, which is no list.
+fn parsed(text: &str) -> Value {
+    Json::parse(text.to_owned()).map_or_else(|_| Value::string(text), |json| Value::decode(&json))
+}
+
+/// The output of all items, in the form of ToolHive.
+fn completed(ends: &[ItemEnd]) -> StepEnd {
+    let count = |status| {
+        let count = ends.iter().filter(|end| end.status == status).count();
+        Value::integer(i64::try_from(count).unwrap_or(i64::MAX))
+    };
+    let iterations = ends.iter().map(|end| {
+        let mut members = vec![
+            ("index", Value::integer(i64::try_from(end.index).unwrap_or(i64::MAX))),
+            ("item", end.item.clone()),
+            ("status", Value::string(end.status.name())),
+            ("output", end.output.clone()),
+        ];
+        members.extend(end.failure.as_ref().map(|failure| ("error", Value::string(failure.text()))));
+        Value::object(members)
+    });
+    let output = Value::object([
+        ("iterations", Value::list(iterations.collect())),
+        ("count", Value::integer(i64::try_from(ends.len()).unwrap_or(i64::MAX))),
+        ("completed", count(StepStatus::Completed)),
+        ("failed", count(StepStatus::Failed)),
+    ]);
+    StepEnd {
+        status: StepStatus::Completed,
+        content: Value::decode(&fit::null()),
+        output,
+        failure: None,
+        consequence: Consequence::Continue,
+    }
+}

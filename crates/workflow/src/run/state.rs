@@ -1,0 +1,202 @@
+//! What the steps of a run have done so far, as templates and answers see it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use vmcp_domain::Error;
+use vmcp_template::{Object, Value};
+
+use crate::definition::Workflow;
+use crate::run::clock::RunClock;
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepStatus {
+    Completed,
+    Failed,
+    Skipped,
+}
+
+impl StepStatus {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// The end of a step.
+#[derive(Clone, Debug)]
+pub(crate) struct StepEnd {
+    pub(crate) status: StepStatus,
+    pub(crate) output: Value,
+    pub(crate) content: Value,
+    /// Why it failed.
+    pub(crate) failure: Option<StepFailure>,
+    /// What the failure of this step means for the run.
+    pub(crate) consequence: Consequence,
+}
+
+/// What follows the end of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consequence {
+    /// The steps after it may start.
+    Continue,
+    /// The run ends with this failure.
+    Abort,
+    /// All steps that have not started are skipped.
+    SkipRemaining,
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug)]
+pub(crate) enum StepFailure {
+    /// A sentence, as templates read it in `.steps.ID.error`.
+    Told(String),
+    /// The step took too long.
+    TimedOut,
+    /// A call was refused, with the sentence for templates.
+    Refused(Error, String),
+}
+
+impl StepFailure {
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Told(text) | Self::Refused(_, text) => text.clone(),
+            Self::TimedOut => "the step timed out".to_owned(),
+        }
+    }
+}
+
+/// The state of a run, shared by its steps.
+pub(crate) struct RunState {
+    pub(crate) id: String,
+    pub(crate) clock: Arc<RunClock>,
+    started_at: String,
+    params: Value,
+    step_count: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    steps: Object,
+    started: Vec<bool>,
+    ends: Vec<Option<StepRecord>>,
+    /// The index of the step that completed last.
+    last_completed: Option<usize>,
+    result_bytes: usize,
+    calls: usize,
+}
+
+/// What the answer says about a step.
+#[derive(Clone, Debug)]
+pub(crate) struct StepRecord {
+    pub(crate) status: StepStatus,
+    pub(crate) took: Duration,
+    pub(crate) retries: u32,
+    pub(crate) error: Option<String>,
+    pub(crate) output: Value,
+}
+
+impl RunState {
+    pub(crate) fn new(workflow: &Workflow, params: Value, started_at: String, clock: Arc<RunClock>) -> Self {
+        let step_count = workflow.steps.len();
+        let inner =
+            Inner { ends: vec![None; step_count], started: vec![false; step_count], ..Inner::default() };
+        Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            clock,
+            started_at,
+            params,
+            step_count,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The data of templates. `status` is that of the run.
+    pub(crate) fn data(&self, status: &str, for_each: Option<Value>) -> Value {
+        let steps = Value::from_object(self.lock().steps.clone());
+        let elapsed = i64::try_from(self.clock.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let workflow = Value::object([
+            ("id", Value::string(self.id.as_str())),
+            ("status", Value::string(status)),
+            ("start_time", Value::string(self.started_at.as_str())),
+            ("duration_ms", Value::integer(elapsed)),
+            ("step_count", Value::integer(i64::try_from(self.step_count).unwrap_or(i64::MAX))),
+        ]);
+        let roots = [
+            ("params", self.params.clone()),
+            ("steps", steps),
+            ("workflow", workflow),
+            ("vars", Value::object::<&str>([])),
+        ];
+        Value::object(roots.into_iter().chain(for_each.map(|item| ("forEach", item))))
+    }
+
+    /// Records the end of a step.
+    pub(crate) fn record(&self, index: usize, id: &Arc<str>, end: &StepEnd, took: Duration, retries: u32) {
+        let error = end.failure.as_ref().map(StepFailure::text);
+        let mut members = vec![
+            ("status", Value::string(end.status.name())),
+            ("output", end.output.clone()),
+            ("content", end.content.clone()),
+        ];
+        members.extend(error.clone().map(|error| ("error", Value::string(error))));
+        let mut inner = self.lock();
+        inner.steps.insert(id.clone(), Value::object(members));
+        if end.status == StepStatus::Completed {
+            inner.last_completed = Some(index);
+        }
+        if let Some(slot) = inner.ends.get_mut(index) {
+            *slot = Some(StepRecord { status: end.status, took, retries, error, output: end.output.clone() });
+        }
+    }
+
+    /// Records that a step has started.
+    pub(crate) fn start(&self, index: usize) {
+        if let Some(started) = self.lock().started.get_mut(index) {
+            *started = true;
+        }
+    }
+
+    /// Whether a step has started, so that it may have acted even if it did not end.
+    pub(crate) fn has_started(&self, index: usize) -> bool {
+        self.lock().started.get(index).copied().unwrap_or(false)
+    }
+
+    /// Counts the bytes of a result that is kept. False if the run keeps too many.
+    pub(crate) fn keep(&self, bytes: usize) -> bool {
+        let mut inner = self.lock();
+        inner.result_bytes = inner.result_bytes.saturating_add(bytes);
+        inner.result_bytes <= crate::policy::RESULTS_BYTES_MAX
+    }
+
+    /// Counts a call that was made.
+    pub(crate) fn count_call(&self) {
+        self.lock().calls += 1;
+    }
+
+    /// Whether any call was made, so that something may have happened.
+    pub(crate) fn has_called(&self) -> bool {
+        self.lock().calls > 0
+    }
+
+    /// The ends of the steps, `None` for those that did not end.
+    pub(crate) fn records(&self) -> Vec<Option<StepRecord>> {
+        self.lock().ends.clone()
+    }
+
+    /// The output of the step that completed last.
+    pub(crate) fn last_output(&self) -> Option<Value> {
+        let inner = self.lock();
+        let record = inner.ends.get(inner.last_completed?)?.as_ref()?;
+        Some(record.output.clone())
+    }
+}
