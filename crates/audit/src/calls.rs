@@ -53,7 +53,10 @@ impl Gateway for AuditedCalls {
             let Some(target) = self.find_target(ctx, &request.name).await else {
                 return self.inner.call_tool(ctx, request).await;
             };
-            let _ = RECORDED.try_with(|recorded| recorded.store(true, Ordering::Relaxed));
+            // A step of a workflow is another call than the one that the client made.
+            if ctx.run.is_none() {
+                let _ = RECORDED.try_with(|recorded| recorded.store(true, Ordering::Relaxed));
+            }
             let request_info = RequestInfo {
                 kind: TOOL_CALL,
                 method: "tools/call",

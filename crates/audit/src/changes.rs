@@ -48,6 +48,7 @@ impl Audit {
                     backend_name: None,
                     backend_tool: None,
                     via: None,
+                    parent: None,
                     requested_tool: None,
                     error: outcome.err().map(Error::class),
                     rate_limit: None,

@@ -9,7 +9,7 @@ use vmcp_timing::Micros;
 
 use crate::caller::{RecordSource, RecordSubjects, delegation, transport};
 use crate::decision_capture::DecisionCapture;
-use crate::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordedValue};
+use crate::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordParent, RecordedValue};
 use crate::recorder::Audit;
 
 /// The description of a request.
@@ -134,6 +134,7 @@ impl<'a> PendingRecord<'a> {
                     backend_name: self.target.as_ref().map(|target| target.backend.as_str()),
                     backend_tool: self.target.as_ref().map(|target| target.name.as_str()),
                     via: (self.ctx.origin == CallOrigin::CallTool).then_some(vmcp_domain::CALL_TOOL),
+                    parent: self.ctx.run.as_ref().map(RecordParent::of),
                     requested_tool: self.request.requested_tool_name.clone(),
                     error,
                     rate_limit,

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use uuid::Uuid;
-use vmcp_domain::{Error, RateLimit, Reply, Retry};
+use vmcp_domain::{CallRun, Error, RateLimit, Reply, Retry};
 use vmcp_json::Json;
 
 use crate::caller::{DelegationActor, RecordSource, RecordSubjects};
@@ -60,6 +60,9 @@ pub(crate) struct Extra<'a> {
     /// The virtual tool that made the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) via: Option<&'static str>,
+    /// The workflow that made the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<RecordParent<'a>>,
     /// The tool that `call_tool` was asked to call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) requested_tool: Option<String>,
@@ -75,6 +78,32 @@ pub(crate) struct Extra<'a> {
     pub(crate) delegation_chain: Vec<DelegationActor>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) delegation_truncated: bool,
+}
+
+/// The run that a call is a part of, and its place in it.
+#[derive(Serialize)]
+pub(crate) struct RecordParent<'a> {
+    id: &'a str,
+    tool: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iteration: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+}
+
+impl<'a> RecordParent<'a> {
+    pub(crate) fn of(run: &'a CallRun) -> Self {
+        let step = run.step.as_ref();
+        Self {
+            id: &run.id,
+            tool: &run.tool,
+            step: step.map(|step| &*step.step),
+            iteration: step.and_then(|step| step.item),
+            attempt: step.map(|step| step.attempt),
+        }
+    }
 }
 
 /// The limiter's decision. A call that no limit applies to has none.

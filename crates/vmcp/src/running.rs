@@ -282,6 +282,7 @@ impl RunningGateway {
             federation: self.federation.clone(),
             limiter: self.limiter.clone(),
             optimizer: self.optimizer.clone(),
+            workflows: self.workflows.clone(),
             layers: self.layers.clone(),
             metrics: self.metrics.clone(),
             authz: self.authz.clone(),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use vmcp_audit::Audit;
 use vmcp_authz::AuthzPolicy;
@@ -26,6 +27,7 @@ use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, LimiterStatus, OnStoreFailure, Wait};
+use vmcp_workflow::Workflows;
 
 use crate::metrics::Metrics;
 use crate::operator_token::OperatorToken;
@@ -49,6 +51,7 @@ pub(crate) struct StatusSources {
     pub(crate) limiter: Option<Arc<Limiter>>,
     /// The tool search. `None` if it is not configured.
     pub(crate) optimizer: Option<Arc<Optimizer>>,
+    pub(crate) workflows: Option<Arc<Workflows>>,
     /// The names of the layers, from the innermost to the outermost.
     pub(crate) layers: Vec<&'static str>,
     /// The counters of `/metrics`.
@@ -174,7 +177,8 @@ impl StatusPages {
     }
 
     fn status_json(&self, reader: AccessLevel) -> Value {
-        let StatusSources { summary: about, federation, limiter, optimizer, layers, .. } = &self.sources;
+        let StatusSources { summary: about, federation, limiter, optimizer, workflows, layers, .. } =
+            &self.sources;
         let GatewaySummary { name, group, process_count_max: processes_max, warnings } = about;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.health() == Health::Healthy);
@@ -200,12 +204,23 @@ impl StatusPages {
             "finding_codes": finding_codes,
             "finding_count": finding_count,
             "limits": limiter.as_ref().map(|limiter| limiter_json(limiter)),
+            "workflows": workflows.as_ref().filter(|_| names_tools).map(|workflows| workflows_json(workflows)),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
                 json!({"tools": tool_count, "vectors": vector_count, "model": model, "bytes": bytes})
             }),
         })
     }
+}
+
+/// The workflows for a caller without identity: whether each is offered, and why not. `null` before the tools are known.
+fn workflows_json(workflows: &Workflows) -> Value {
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
+    let Some(Ok(offers)) = workflows.offers(&ctx).now_or_never() else { return Value::Null };
+    let each = offers.into_iter().map(
+        |offer| json!({"name": offer.name, "offered": offer.why_not.is_none(), "why_not": offer.why_not}),
+    );
+    each.collect()
 }
 
 /// The state of the limiter.
