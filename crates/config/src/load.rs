@@ -5,6 +5,7 @@
 pub(crate) mod check;
 pub(crate) mod expand;
 pub(crate) mod tree;
+mod unknown_key;
 
 use std::collections::BTreeMap;
 use std::fs::File as Input;

@@ -37,12 +37,11 @@ use crate::audit_decisions::CapturingObserver;
 use crate::metrics::Metrics;
 use crate::metrics::auth_metrics::CountedAuthenticator;
 use crate::operator_token::OperatorToken;
-use crate::running::availability::AvailabilityProbe;
 use crate::running::gateway_info::AuthorizedInfo;
 use crate::running::listener::Listener;
 use crate::running::search::IndexUpdater;
 use crate::running::start_error::StartError;
-use crate::stack::{self, AddedLayer, Stack};
+use crate::stack::{self, AddedLayer};
 use crate::status::{GatewaySummary, StatusPages, StatusSources};
 use levels::LevelsFile;
 
@@ -142,16 +141,14 @@ impl RunningGateway {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let edge = start_edge_policy(edge, (&aggregation, virtual_tools), &clock, &metrics)?;
         let lists = backends::lists_folder(&admin, saves_lists);
-        let (backends, counted) =
-            backends::start(backends, &edge.server.name, process_count_max, lists, &metrics)?;
+        let (backends, counted) = backends::start(backends, &name, process_count_max, lists, &metrics)?;
         let federation = backends::federate(&aggregation, (&admin, saves_lists), health, counted)?;
         metrics.set_name_check(listed_name_check(federation.clone(), edge.virtual_tools.clone()));
         let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = limit_observer(&metrics, audit.as_ref().map(|_| &clock));
         let limiter = limits::start_limiter(limits, levels.as_ref(), (clock, observer), &federation).await;
-        let availability = AvailabilityProbe::new(federation.clone(), limiter.clone());
-        let optimizer = optimizer.map(|settings| search::start(settings, availability, metrics.clone()));
+        let optimizer = search::start(optimizer, &federation, limiter.clone(), metrics.clone());
         let parts = stack::StackParts {
             policy: aggregation,
             authz: authz.clone(),
@@ -163,24 +160,22 @@ impl RunningGateway {
             metrics: metrics.clone(),
             added,
         };
-        let Stack { gateway, exposed, authorized, workflows, layers } =
-            stack::build(federation.clone(), parts);
+        let stack = stack::build(federation.clone(), parts);
         // This must run after the stack is complete. The stack reports to the limiter which tools are
         // virtual. Without that, the limiter would warn that rules for virtual tools match no tool.
         limits::spawn_plan_preparation(&federation, limiter.as_ref());
-        let start_updater = |optimizer| IndexUpdater::start(optimizer, &federation, exposed.clone());
-        let index_updater = optimizer.clone().map(start_updater);
+        let index_updater = IndexUpdater::start(optimizer.as_ref(), &federation, &stack.exposed);
         Ok(Self {
-            gateway,
-            exposed,
-            authorized,
+            gateway: stack.gateway,
+            exposed: stack.exposed,
+            authorized: stack.authorized,
             federation,
             limiter,
             optimizer,
-            workflows,
+            workflows: stack.workflows,
             authz,
             audit,
-            layers,
+            layers: stack.layers,
             metrics,
             edge,
             admin,

@@ -6,16 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::unknown_key::unknown_key_problem;
 use crate::file::duration::{self, DurationError};
 use crate::load::tree::{Node, NodeKind, describe, to_json};
 use crate::report::{Problem, ProblemCode, item_path, join_path, nearest_name};
-
-/// Keys of ToolHive's documentation that do not exist there either, and what to write.
-const UNKNOWN_KEY_REMEDIES: [(&str, &str); 3] = [
-    ("failureMode", "write `onError` at each step"),
-    ("maxRetries", "write `retryCount`"),
-    ("defaultResponse", "write `defaultResults`"),
-];
 
 /// The result of a check.
 pub(crate) struct CheckResult {
@@ -165,17 +159,8 @@ impl<'a> Checker<'a> {
         path: &str,
         known: &'a Map<String, Value>,
     ) -> Option<&'a str> {
-        let names = || known.keys().map(String::as_str);
-        let nearest_key = nearest_name(key, names());
-        let mut problem = Problem::new(path, "unknown key").with_nearest(key, names());
-        if let Some((_, remedy)) = UNKNOWN_KEY_REMEDIES.iter().find(|(name, _)| *name == key) {
-            problem.hint = Some((*remedy).to_owned());
-        } else if nearest_key.is_none() && known.len() <= 8 {
-            let names: Vec<_> = names().map(|name| format!("`{name}`")).collect();
-            problem = problem.with_hint(format!("known keys are {}", names.join(", ")));
-        }
+        let (mut problem, nearest_key) = unknown_key_problem(key, path, known);
         problem.line = Some(line);
-        problem.code = ProblemCode::UnknownKey;
         self.unknown_keys.push(problem);
         nearest_key
     }

@@ -26,7 +26,8 @@ impl AvailabilityProbe {
         limits: Option<&(&Limiter, Arc<ToolList>)>,
         tool: &Tool,
     ) -> Availability {
-        if !self.federation.is_reachable(&tool.target.backend) {
+        // A virtual tool has no backend of its own.
+        if !tool.target.is_virtual() && !self.federation.is_reachable(&tool.target.backend) {
             return Availability::Unavailable;
         }
         let Some((limiter, tools)) = limits else { return Availability::Available };

@@ -5,24 +5,27 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 use vmcp_domain::{
-    AvailabilityCheck, CallContext, CallOrigin, Caller, Change, ChangeAudience, ChangeListener,
-    GatewayInfo as _, SharedGateway,
+    CallContext, CallOrigin, Caller, Change, ChangeAudience, ChangeListener, GatewayInfo as _, SharedGateway,
 };
 use vmcp_embedding::{Cached, MiniLm, StaticVectors};
 use vmcp_embedding_service::Service;
 use vmcp_federation::Federation;
 use vmcp_optimizer::{Embedder, Observer, Optimizer};
+use vmcp_ratelimit::Limiter;
 
 use vmcp_config::{EmbeddingSource, OptimizerSettings};
+
+use super::availability::AvailabilityProbe;
 
 /// Starts the optimizer with the configured embedder. If the embedding service cannot be used, it compares
 /// words alone.
 pub(crate) fn start(
-    settings: OptimizerSettings,
-    availability: Arc<dyn AvailabilityCheck>,
+    settings: Option<OptimizerSettings>,
+    federation: &Federation,
+    limiter: Option<Arc<Limiter>>,
     observer: Arc<dyn Observer>,
-) -> Arc<Optimizer> {
-    let OptimizerSettings { policy, source, cache } = settings;
+) -> Option<Arc<Optimizer>> {
+    let OptimizerSettings { policy, source, cache } = settings?;
     let embedder: Option<Arc<dyn Embedder>> = match source {
         EmbeddingSource::LexicalOnly => None,
         EmbeddingSource::Builtin => Some(with_cache(Arc::new(MiniLm::new()), cache.as_deref())),
@@ -36,7 +39,8 @@ pub(crate) fn start(
             }
         },
     };
-    Optimizer::start(policy, embedder, Some(availability), observer)
+    let availability = AvailabilityProbe::new(federation.clone(), limiter);
+    Some(Optimizer::start(policy, embedder, Some(availability), observer))
 }
 
 /// Wraps `embedder` in a cache of vectors. If the folder cannot be used, the cache is in memory only, and the
@@ -59,12 +63,14 @@ pub(crate) struct IndexUpdater {
 }
 
 impl IndexUpdater {
-    /// Starts the task that updates the index, and listens for changes of the federation.
+    /// Starts the task that updates the index, and listens for changes of the federation. `None` without an
+    /// optimizer.
     pub(crate) fn start(
-        optimizer: Arc<Optimizer>,
+        optimizer: Option<&Arc<Optimizer>>,
         federation: &Federation,
-        advertised: SharedGateway,
-    ) -> Arc<Self> {
+        advertised: &SharedGateway,
+    ) -> Option<Arc<Self>> {
+        let (optimizer, advertised) = (optimizer?.clone(), advertised.clone());
         let changed = Arc::new(Notify::new());
         let tools_changed_rx = changed.clone();
         let worker = tokio::spawn(async move {
@@ -80,7 +86,7 @@ impl IndexUpdater {
         let index_updater = Arc::new(Self { tools_changed: changed, worker: worker.abort_handle() });
         let listener: Weak<Self> = Arc::downgrade(&index_updater);
         federation.add_listener(listener);
-        index_updater
+        Some(index_updater)
     }
 }
 
