@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use serde_json::Value as Data;
 use vmcp_domain::{
-    CallContext, CallRun, CallTool, Capability, Continuation, DerivedCache, Error, Gateway, GatewayFuture,
-    ProtocolVersion, QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, Tool, ToolList,
-    forward,
+    CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, ProtocolVersion,
+    QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, Tool, ToolList, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 use vmcp_wire::tool_result;
 
-use crate::definition::{Action, Workflow};
+use crate::definition::{Action, Call, Workflow};
 use crate::policy::WorkflowPolicy;
 use crate::port::RunPort;
 use crate::run::Run;
@@ -89,42 +88,25 @@ impl Workflows {
             outer: ctx,
             tools,
             state,
+            reserver: self.reserver.as_deref().filter(|_| workflow.reserves),
         };
-        self.reserve(&mut run).await?;
+        run.ctx.reservation = run.reserve(&planned_calls(&run)).await?;
         let end = run.run().await;
         crate::answer::answer(&run, end)
     }
+}
 
-    /// Charges limits for the calls that the steps make, before the first one.
-    async fn reserve(&self, run: &mut Run<'_>) -> Result<(), Error> {
-        let Some(reserver) = self.reserver.as_ref().filter(|_| run.workflow.reserves) else { return Ok(()) };
-        let data = run.state.data("pending", None);
-        let calls: Vec<CallTool> = run
-            .workflow
-            .steps
-            .iter()
-            .filter_map(|step| {
-                let Action::Call(call) = &step.action else { return None };
-                let tool = run.tools.get(&call.tool)?;
-                let schema =
-                    tool.definition.get("inputSchema").and_then(|schema| schema.decode::<Data>().ok());
-                // What a step before it yields is not known yet.
-                let arguments = call.arguments.as_ref().and_then(|arguments| {
-                    arguments.render(&data, schema.as_ref(), run.workflow.missing_values).ok().flatten()
-                });
-                Some(CallTool {
-                    name: tool.name.clone(),
-                    arguments,
-                    continuation: Continuation::default(),
-                    extra: Members::new(),
-                })
-            })
-            .collect();
-        if !calls.is_empty() {
-            run.ctx.reservation = Some(reserver.reserve(&run.ctx, &calls).await?);
-        }
-        Ok(())
-    }
+/// The calls that the steps make for certain, unless they are skipped. What a step before them yields is not known yet:
+/// arguments that read it are left out, and such a call is charged anew if its price depends on them.
+fn planned_calls(run: &Run<'_>) -> Vec<CallTool> {
+    let data = run.state.data("pending", None);
+    let steps = run.workflow.steps.iter().filter_map(|step| match &step.action {
+        Action::Call(call) => Some(call),
+        Action::Ask(_) | Action::ForEach(_) => None,
+    });
+    let without_arguments = |call: &Call| run.request(&Call { arguments: None, ..call.clone() }, &data);
+    let requests = steps.map(|call| run.request(call, &data).or_else(|_| without_arguments(call)));
+    requests.filter_map(Result::ok).collect()
 }
 
 /// The context of the calls of a run.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use vmcp_domain::{CallContext, SharedGateway, Tool};
+use vmcp_domain::{CallContext, CallTool, Error, Reservation, ReserveBudget, SharedGateway, Tool};
 use vmcp_json::{Json, Members};
 use vmcp_template::{Template, Value};
 
@@ -41,6 +41,8 @@ pub(crate) struct Run<'a> {
     /// The tools that the steps name.
     pub(crate) tools: &'a AHashMap<String, Tool>,
     pub(crate) state: RunState,
+    /// Charges limits in advance. `None` if calls are charged when they are made.
+    pub(crate) reserver: Option<&'a dyn ReserveBudget>,
 }
 
 /// The end of a step with its cost.
@@ -50,6 +52,14 @@ pub(crate) struct Ended {
 }
 
 impl Run<'_> {
+    /// Charges limits for these calls in one decision.
+    pub(crate) async fn reserve(&self, calls: &[CallTool]) -> Result<Option<Reservation>, Error> {
+        match self.reserver.filter(|_| !calls.is_empty()) {
+            Some(reserver) => reserver.reserve(&self.ctx, calls).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Runs all steps.
     pub(crate) async fn run(&self) -> RunEnd {
         let clock = Arc::clone(&self.state.clock);
@@ -135,7 +145,12 @@ impl Run<'_> {
         }
         match &step.action {
             Action::Call(call) => {
-                let (outcome, retries) = self.call(call, &data, &step.id, None).await;
+                let request = match self.request(call, &data) {
+                    Ok(request) => request,
+                    Err(text) => return Ended { end: failed(step, StepFailure::Told(text)), retries: 0 },
+                };
+                let planned = self.ctx.reservation.as_ref();
+                let (outcome, retries) = self.call(call, request, (&step.id, None), planned).await;
                 let end = outcome.map_or_else(|failure| failed(step, failure), completed);
                 Ended { end, retries }
             }

@@ -411,6 +411,34 @@ impl ReserveBudget for Reserving {
     }
 }
 
+/// The items of a list are one more decision, without those whose condition does not hold.
+async fn items_are_charged_together() {
+    let inner = Scripted::new(&["one", "two"], ok);
+    let reserver = Arc::new(Reserving { refuses: false, reserved: Mutex::default() });
+    let for_each = StepSource {
+        id: "f".to_owned(),
+        kind: Some(StepKindSource::ForEach),
+        collection: Some("{{.params.list}}".to_owned()),
+        max_parallel: Some(1),
+        step: Some(Box::new(StepSource {
+            condition: Some("{{ne .forEach.item 2}}".to_owned()),
+            arguments: arguments(json!({"n": "{{.forEach.item}}"})),
+            ..step("i", "one")
+        })),
+        ..StepSource::default()
+    };
+    let source = WorkflowSource { reserves: true, ..workflow(vec![for_each]) };
+    let shared: Arc<dyn ReserveBudget> = reserver.clone();
+    let policy = WorkflowPolicy::default();
+    let layer =
+        Workflows::wrap(inner.clone(), Arc::from([checked(&source)]), policy, Some(shared), String::new);
+    let reply = run(&layer, &context(), json!({"list": [1, 2, 3]})).await.unwrap();
+    assert!(!reply.is_error, "{}", text(&reply));
+    assert_eq!(*reserver.reserved.lock().unwrap(), [r#"one {"n":"1"}"#, r#"one {"n":"3"}"#]);
+    assert_eq!(inner.calls(), [r#"one {"n":"1"}"#, r#"one {"n":"3"}"#]);
+    assert!(inner.calls.lock().unwrap().iter().all(|(_, ctx)| ctx.reservation.is_some()));
+}
+
 #[tokio::test]
 async fn limits_are_charged_for_the_whole_plan_before_the_first_call() {
     let steps = || {
@@ -419,6 +447,7 @@ async fn limits_are_charged_for_the_whole_plan_before_the_first_call() {
             StepSource { condition: Some("false".to_owned()), ..step("b", "two") },
         ]
     };
+    items_are_charged_together().await;
     for refuses in [false, true] {
         let inner = Scripted::new(&["one", "two"], ok);
         let reserver = Arc::new(Reserving { refuses, reserved: Mutex::default() });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value as Data;
-use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, RunStep, Tool};
+use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, Reservation, RunStep};
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 
@@ -29,22 +29,19 @@ impl Run<'_> {
     pub(super) async fn call(
         &self,
         call: &Call,
-        data: &Value,
-        step: &str,
-        item: Option<usize>,
+        request: CallTool,
+        (step, item): (&str, Option<usize>),
+        reservation: Option<&Reservation>,
     ) -> (Result<StepResult, StepFailure>, u32) {
-        let Some(tool) = self.tools.get(call.tool.as_str()) else {
-            let text = format!("there is no tool `{}`, or this caller may not use it", call.tool);
-            return (Err(StepFailure::Told(text)), 0);
-        };
-        let request = match self.request(call, tool, data) {
-            Ok(request) => request,
-            Err(text) => return (Err(StepFailure::Told(text)), 0),
-        };
         let mut repetition = 0;
         loop {
             let run_step = RunStep { step: step.into(), item, attempt: repetition + 1 };
-            let failed = match self.call_once(call, (step, item), request.clone(), run_step).await {
+            let ctx = CallContext {
+                run: self.ctx.run.as_ref().map(|run| run.at(run_step)),
+                reservation: reservation.cloned(),
+                ..self.ctx.clone()
+            };
+            let failed = match self.call_once(call, (step, item), request.clone(), &ctx).await {
                 Ok(result) => return (Ok(result), repetition),
                 Err(failed) => failed,
             };
@@ -56,8 +53,11 @@ impl Run<'_> {
         }
     }
 
-    /// The request with its arguments fitted to the schema of the tool.
-    fn request(&self, call: &Call, tool: &Tool, data: &Value) -> Result<CallTool, String> {
+    /// The request of a call, with its arguments fitted to the schema of the tool.
+    pub(crate) fn request(&self, call: &Call, data: &Value) -> Result<CallTool, String> {
+        let Some(tool) = self.tools.get(call.tool.as_str()) else {
+            return Err(format!("there is no tool `{}`, or this caller may not use it", call.tool));
+        };
         let schema = tool.definition.get("inputSchema").and_then(|schema| schema.decode::<Data>().ok());
         let arguments = match &call.arguments {
             None => None,
@@ -81,10 +81,9 @@ impl Run<'_> {
         call: &Call,
         (step, item): (&str, Option<usize>),
         request: CallTool,
-        run_step: RunStep,
+        ctx: &CallContext,
     ) -> Result<StepResult, CallFailure> {
-        let ctx = CallContext { run: self.ctx.run.as_ref().map(|run| run.at(run_step)), ..self.ctx.clone() };
-        let outcome = self.inner.call_tool(&ctx, request).await;
+        let outcome = self.inner.call_tool(ctx, request).await;
         if !matches!(&outcome, Err(error) if is_refusal(error)) {
             self.state.count_call();
         }

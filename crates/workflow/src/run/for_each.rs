@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use vmcp_domain::{CallTool, Reservation};
 use vmcp_json::Json;
 use vmcp_template::{Rendered, Value};
 
@@ -9,6 +10,13 @@ use super::state::{Consequence, StepEnd, StepFailure, StepStatus};
 use super::{Ended, Run, failed};
 use crate::definition::{ForEach, OnFailure, Step};
 use crate::fit;
+
+/// An item with its request: `None` if its condition does not hold, and an error if something cannot be evaluated.
+struct Planned {
+    index: usize,
+    item: Value,
+    request: Result<Option<CallTool>, String>,
+}
 
 /// The end of one item.
 struct ItemEnd {
@@ -27,7 +35,21 @@ impl Run<'_> {
             Err(text) => return Ended { end: failed(step, StepFailure::Told(text)), retries: 0 },
         };
         let continues = step.on_failure == OnFailure::Continue || for_each.on_failure == OnFailure::Continue;
-        let runs = items.into_iter().enumerate().map(|(index, item)| self.item(step, for_each, index, item));
+        let planned: Vec<Planned> = items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| self.plan_item(for_each, index, item))
+            .collect();
+        let calls: Vec<CallTool> =
+            planned.iter().filter_map(|one| one.request.clone().ok().flatten()).collect();
+        let reservation = match self.reserve(&calls).await {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                let text = format!("forEach step {}: {error}", step.id);
+                return Ended { end: failed(step, StepFailure::Refused(error, text)), retries: 0 };
+            }
+        };
+        let runs = planned.into_iter().map(|one| self.item(step, for_each, one, reservation.as_ref()));
         // Items start in the order of the list.
         let mut running = stream::iter(runs).buffer_unordered(for_each.parallel);
         let mut ends = Vec::new();
@@ -73,25 +95,35 @@ impl Run<'_> {
         Ok(items.to_vec())
     }
 
-    async fn item(&self, step: &Step, for_each: &ForEach, index: usize, item: Value) -> ItemEnd {
+    /// Evaluates the condition and the arguments of an item.
+    fn plan_item(&self, for_each: &ForEach, index: usize, item: Value) -> Planned {
         let number = Value::integer(i64::try_from(index).unwrap_or(i64::MAX));
         let item_data = Value::object([(for_each.item_name.as_str(), item.clone()), ("index", number)]);
         let data = self.state.data("pending", Some(item_data));
-        let default = || for_each.default_results.clone().unwrap_or(Value::Missing);
-        let end = |status, output, failure, retries| ItemEnd {
-            index,
-            item: item.clone(),
-            status,
-            output,
-            failure,
-            retries,
+        let request = match self.holds(for_each.condition.as_ref(), &data) {
+            Ok(true) => self.request(&for_each.call, &data).map(Some),
+            Ok(false) => Ok(None),
+            Err(text) => Err(text),
         };
-        match self.holds(for_each.condition.as_ref(), &data) {
-            Ok(true) => {}
-            Ok(false) => return end(StepStatus::Skipped, default(), None, 0),
+        Planned { index, item, request }
+    }
+
+    async fn item(
+        &self,
+        step: &Step,
+        for_each: &ForEach,
+        Planned { index, item, request }: Planned,
+        reservation: Option<&Reservation>,
+    ) -> ItemEnd {
+        let default = || for_each.default_results.clone().unwrap_or(Value::Missing);
+        let end =
+            |status, output, failure, retries| ItemEnd { index, item, status, output, failure, retries };
+        let request = match request {
+            Ok(Some(request)) => request,
+            Ok(None) => return end(StepStatus::Skipped, default(), None, 0),
             Err(text) => return end(StepStatus::Failed, default(), Some(StepFailure::Told(text)), 0),
-        }
-        let calling = Box::pin(self.call(&for_each.call, &data, &step.id, Some(index)));
+        };
+        let calling = Box::pin(self.call(&for_each.call, request, (&step.id, Some(index)), reservation));
         match self.state.clock.limit(for_each.timeout, calling).await {
             Some((Ok(result), retries)) => end(StepStatus::Completed, result.output, None, retries),
             Some((Err(failure), retries)) => end(StepStatus::Failed, default(), Some(failure), retries),
