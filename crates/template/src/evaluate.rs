@@ -4,7 +4,7 @@ use crate::error::{EvaluateError, Position};
 use crate::functions::Function;
 use crate::tree::{Base, Branch, Command, Node, Operand, Pipeline, Term, Tree};
 use crate::value::Value;
-use crate::{MissingText, OUTPUT_BYTES_MAX, STEPS_MAX, TEMPLATE_CALLS_MAX, print};
+use crate::{MissingText, OUTPUT_BYTES_MAX, STEP_BYTES, STEPS_MAX, TEMPLATE_CALLS_MAX, print};
 
 /// What Go prints for a value that does not exist.
 const NO_VALUE: &str = "<no value>";
@@ -27,7 +27,7 @@ struct Evaluation<'a> {
     output: String,
     /// The variables in scope, the innermost last.
     variables: Vec<(&'a str, Value)>,
-    steps: u32,
+    steps: usize,
     template_calls: usize,
 }
 
@@ -59,7 +59,12 @@ impl<'a> Evaluation<'a> {
 
     /// Counts one step.
     fn step(&mut self, position: Position) -> Outcome<()> {
-        self.steps += 1;
+        self.charge(position, 0)
+    }
+
+    /// Counts one step, and those of these bytes.
+    fn charge(&mut self, position: Position, bytes: usize) -> Outcome<()> {
+        self.steps = self.steps.saturating_add(1).saturating_add(bytes / STEP_BYTES);
         if self.steps > STEPS_MAX {
             return fail(position, format!("the template takes more than {STEPS_MAX} steps"));
         }
@@ -104,8 +109,9 @@ impl<'a> Evaluation<'a> {
         if value.is_missing() && self.missing == MissingText::NoValue {
             self.output.push_str(NO_VALUE);
         }
+        let before = self.output.len();
         print::write_plain(value, &mut self.output);
-        self.step(position)
+        self.charge(position, self.output.len() - before)
     }
 
     fn branch(&mut self, branch: &'a Branch, dot: &Value, sets_dot: bool) -> Outcome<Flow> {
@@ -225,19 +231,24 @@ impl<'a> Evaluation<'a> {
         let mut arguments = Vec::with_capacity(operands.len() + 1);
         for operand in operands {
             let value = self.argument(operand, dot)?;
-            let decides = function.deciding_truth() == Some(value.is_true());
+            let decides = function.short_circuit_truth() == Some(value.is_true());
             arguments.push(value);
             if decides {
                 return Ok(arguments.pop().unwrap_or(Value::Missing));
             }
         }
         arguments.extend(last);
+        let read: usize = arguments.iter().filter_map(Value::as_text).map(str::len).sum();
+        self.charge(position, read)?;
+        if read > OUTPUT_BYTES_MAX {
+            return fail(position, format!("the texts are longer than {OUTPUT_BYTES_MAX} bytes"));
+        }
         let value = function.apply(&arguments).map_err(|message| {
             at(if message.starts_with('`') { message } else { format!("`{}`: {message}", function.name()) })
         })?;
-        if let Value::String(text) = &value
-            && text.len() > OUTPUT_BYTES_MAX
-        {
+        let written = if let Value::String(text) = &value { text.len() } else { 0 };
+        self.charge(position, written)?;
+        if written > OUTPUT_BYTES_MAX {
             return fail(position, format!("a text is longer than {OUTPUT_BYTES_MAX} bytes"));
         }
         Ok(value)

@@ -87,7 +87,7 @@ impl Function {
     }
 
     /// Whether the first argument that decides ends the evaluation of arguments, and the truth that decides.
-    pub(crate) fn deciding_truth(self) -> Option<bool> {
+    pub(crate) fn short_circuit_truth(self) -> Option<bool> {
         if self == Self::And {
             Some(false)
         } else if self == Self::Or {

@@ -44,8 +44,11 @@ pub const OUTPUT_BYTES_MAX: usize = 10 << 20;
 const NESTING_MAX: usize = 64;
 /// The most calls of `template` inside each other.
 const TEMPLATE_CALLS_MAX: usize = 100;
-/// The most evaluated nodes and iterations of one evaluation.
-const STEPS_MAX: u32 = 1_000_000;
+/// The most steps of one evaluation. A node, an iteration, and each [`STEP_BYTES`] that a function reads or writes are a
+/// step.
+const STEPS_MAX: usize = 1_000_000;
+/// The bytes of one step.
+const STEP_BYTES: usize = 64;
 
 /// A parsed template.
 #[derive(Clone, Debug)]

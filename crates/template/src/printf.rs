@@ -5,7 +5,7 @@ use crate::print;
 use crate::value::Value;
 
 /// The largest width and precision.
-const WIDTH_MAX: usize = 10_000;
+const WIDTH_MAX: usize = 1000;
 
 /// A directive between `%` and its verb.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,6 +12,8 @@ pub struct Reference {
     pub position: Position,
     /// The names from the data on.
     pub path: Vec<Segment>,
+    /// Whether it is written as a path, such as `.steps.a.output`, and not by `index`, `with` or a variable.
+    pub is_direct: bool,
 }
 
 /// One step of a path.
@@ -26,7 +28,8 @@ pub enum Segment {
 /// The references of a template, in the order of its text. Paths below a value that is not known, such as the
 /// item of `range`, are left out.
 pub(crate) fn find(tree: &Tree) -> Vec<Reference> {
-    let mut finder = Finder { references: Vec::new(), variables: vec![("$", Some(Vec::new()))] };
+    let mut finder =
+        Finder { references: Vec::new(), is_direct: false, variables: vec![("$", Some(Vec::new()))] };
     finder.nodes(&tree.root, Some(&[]));
     // The data of a defined template is what its callers pass.
     for nodes in tree.definitions.values() {
@@ -41,6 +44,8 @@ type Path = Option<Vec<Segment>>;
 
 struct Finder<'a> {
     references: Vec<Reference>,
+    /// Whether the last path was written as such.
+    is_direct: bool,
     variables: Vec<(&'a str, Path)>,
 }
 
@@ -54,12 +59,7 @@ impl<'a> Finder<'a> {
                 }
                 Node::If(branch) => self.branch(branch, dot, |_| dot.map(<[Segment]>::to_vec)),
                 Node::With(branch) => self.branch(branch, dot, |value| value),
-                Node::Range(branch) => self.branch(branch, dot, |value| {
-                    value.map(|mut path| {
-                        path.push(Segment::Computed);
-                        path
-                    })
-                }),
+                Node::Range(branch) => self.range(branch, dot),
                 Node::Template { argument, .. } => {
                     if let Some(pipeline) = argument {
                         self.pipeline(pipeline, dot, true);
@@ -71,14 +71,29 @@ impl<'a> Finder<'a> {
 
     fn branch(&mut self, branch: &'a Branch, dot: Option<&[Segment]>, inside: impl FnOnce(Path) -> Path) {
         let outside = self.variables.len();
-        let is_range_value = branch.condition.variables.len();
         let value = self.pipeline(&branch.condition, dot, true);
         let body_dot = inside(value);
-        // The variables of `range` are its items, not its list.
-        if is_range_value == 2 {
-            self.variables.truncate(outside);
-            self.variables.extend(branch.condition.variables.iter().map(|name| (name.as_str(), None)));
+        self.bodies(branch, body_dot, dot, outside);
+    }
+
+    /// The current value in the body of `range`, and its last variable, are an item.
+    fn range(&mut self, branch: &'a Branch, dot: Option<&[Segment]>) {
+        let outside = self.variables.len();
+        let list = self.pipeline(&branch.condition, dot, true);
+        let item = list.map(|mut path| {
+            path.push(Segment::Computed);
+            path
+        });
+        self.variables.truncate(outside);
+        let variables = &branch.condition.variables;
+        for (index, name) in variables.iter().enumerate() {
+            let is_item = index + 1 == variables.len();
+            self.variables.push((name, item.clone().filter(|_| is_item)));
         }
+        self.bodies(branch, item, dot, outside);
+    }
+
+    fn bodies(&mut self, branch: &'a Branch, body_dot: Path, dot: Option<&[Segment]>, outside: usize) {
         self.nodes(&branch.body, body_dot.as_deref());
         self.nodes(&branch.otherwise, dot);
         self.variables.truncate(outside);
@@ -135,11 +150,13 @@ impl<'a> Finder<'a> {
                 path.push(segment);
             }
         }
+        self.is_direct = false;
         path
     }
 
     fn operand(&mut self, operand: &'a Operand, dot: Option<&[Segment]>) -> Path {
         let Term::Path(base, names) = &operand.term else { return None };
+        self.is_direct = matches!(base, Base::Dot) && dot.is_some_and(<[Segment]>::is_empty);
         let mut path = match base {
             Base::Dot => dot.map(<[Segment]>::to_vec),
             Base::Variable(name) => {
@@ -167,7 +184,8 @@ impl<'a> Finder<'a> {
 
     fn push(&mut self, position: Position, path: Path) {
         if let Some(path) = path.filter(|path| !path.is_empty()) {
-            self.references.push(Reference { position, path });
+            let is_direct = std::mem::take(&mut self.is_direct);
+            self.references.push(Reference { position, path, is_direct });
         }
     }
 }
@@ -195,7 +213,11 @@ mod tests {
             ("{{index .a .b}}", vec!["b", "a.*"]),
             ("{{.a | printf \"%s %v\" .b | json}}", vec!["a", "b"]),
             ("{{with .a}}{{.b}}{{$.c}}{{else}}{{.d}}{{end}}", vec!["a", "a.b", "c", "d"]),
-            ("{{range $i, $e := .list}}{{$e.x}}{{.y}}{{end}}", vec!["list", "list.*.y"]),
+            ("{{range $i, $e := .list}}{{$e.x}}{{.y}}{{end}}", vec!["list", "list.*.x", "list.*.y"]),
+            (
+                "{{range $e := .list}}{{$e.x}}{{end}}{{range .list}}{{.z}}{{end}}",
+                vec!["list", "list", "list.*.x", "list.*.z"],
+            ),
             ("{{$x := .a}}{{$x.b}}", vec!["a", "a.b"]),
             ("{{if eq .a.b 1}}{{.c}}{{else if .d}}x{{end}}", vec!["a.b", "c", "d"]),
             ("{{(fromJson .a).b}}", vec!["a"]),

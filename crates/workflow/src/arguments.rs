@@ -6,7 +6,7 @@ use serde_json::Value as Data;
 use vmcp_json::Json;
 use vmcp_template::{EvaluateError, ParseError, Reference, Rendered, Template, Value};
 
-use crate::fit;
+use crate::fit::{self, Schema};
 use crate::policy::MissingValues;
 
 /// JSON whose texts may be templates.
@@ -84,7 +84,7 @@ impl ArgumentTemplate {
     pub(crate) fn render(
         &self,
         data: &Value,
-        schema: Option<&Data>,
+        schema: Option<Schema<'_>>,
         missing: MissingValues,
     ) -> Result<Option<Json>, EvaluateError> {
         match self {
@@ -100,7 +100,7 @@ impl ArgumentTemplate {
             Self::List(items) => {
                 let mut rendered = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
-                    let value = item.render(data, fit::item_schema(schema, index), missing)?;
+                    let value = item.render(data, schema.and_then(|schema| schema.item(index)), missing)?;
                     // The place of an item has a meaning, so nothing is null.
                     rendered.push(value.unwrap_or_else(fit::null));
                 }
@@ -109,7 +109,9 @@ impl ArgumentTemplate {
             Self::Object(members) => {
                 let mut rendered = BTreeMap::new();
                 for (name, member) in members {
-                    if let Some(value) = member.render(data, fit::member_schema(schema, name), missing)? {
+                    if let Some(value) =
+                        member.render(data, schema.and_then(|schema| schema.member(name)), missing)?
+                    {
                         rendered.insert(name.clone(), value);
                     }
                 }

@@ -12,9 +12,13 @@ use serde_json::{Map, Value as Data};
 use vmcp_json::Json;
 
 use crate::definition::Workflow;
+use crate::fit;
 use crate::graph;
 use crate::policy::{RUN_TIMEOUT, STEPS_MAX};
 use crate::source::WorkflowSource;
+
+/// The longest name that common clients accept.
+const NAME_LENGTH_MAX: usize = 64;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +90,13 @@ fn check(source: &WorkflowSource, findings: &mut Findings) -> Option<Workflow> {
     if source.name.trim().is_empty() {
         findings.problem("name", "is required");
     }
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if source.name.len() > NAME_LENGTH_MAX || !source.name.chars().all(is_usual) {
+        let message = format!(
+            "clients may refuse a name with more than {NAME_LENGTH_MAX} characters, or others than letters, digits, `_`, `-` and `.`"
+        );
+        findings.warning("name", message, "choose another one");
+    }
     if source.description.as_deref().is_none_or(|text| text.trim().is_empty()) {
         findings.problem("description", "is required");
     }
@@ -106,10 +117,7 @@ fn check(source: &WorkflowSource, findings: &mut Findings) -> Option<Workflow> {
     let known = references::Known { source, parameters: &parameters };
     references::check(&steps, output.as_ref(), &known, findings);
     if let Err(id) = graph::order(&mut steps) {
-        findings.problem(
-            "steps",
-            format!("the steps wait for each other in a circle, and step \"{id}\" is a part of it"),
-        );
+        findings.problem("steps", format!("dependency cycle: step \"{id}\" waits for itself"));
     }
     Some(Workflow {
         name: source.name.clone(),
@@ -117,7 +125,7 @@ fn check(source: &WorkflowSource, findings: &mut Findings) -> Option<Workflow> {
         parameters: Json::encode(&parameters).ok()?,
         validator: validator?,
         defaults,
-        nullable: nullable(&parameters),
+        not_nullable: not_nullable(&parameters),
         timeout: source.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(RUN_TIMEOUT),
         steps: steps.into_iter().flatten().collect(),
         output,
@@ -138,19 +146,41 @@ fn parameters(source: Option<&Map<String, Data>>, findings: &mut Findings) -> (D
         Some(other) => findings.problem("parameters", format!("`type` must be `object`, not {other}")),
     }
     let properties = source.get("properties").and_then(Data::as_object);
-    let defaults = properties.into_iter().flatten().filter_map(|(name, schema)| {
-        let default = schema.get("default").filter(|default| !default.is_null())?;
-        Some((name.clone(), Json::encode(default).ok()?))
-    });
-    (Data::Object(source.clone()), defaults.collect())
+    let mut defaults = BTreeMap::new();
+    for (name, schema) in properties.into_iter().flatten() {
+        let Some(default) = schema.get("default").filter(|default| !default.is_null()) else { continue };
+        let Ok(written) = Json::encode(default) else { continue };
+        // A text that is written for a number becomes a number, as in the arguments of steps.
+        let default = fit::constant(&written, Some(fit::Schema::new(schema)));
+        if !parts::compile(schema)
+            .map_or(true, |one| default.decode().is_ok_and(|data: Data| one.is_valid(&data)))
+        {
+            let hint = "calls that leave it out fail";
+            findings.warning(
+                format!("parameters.properties.{name}.default"),
+                "does not fit its own schema",
+                hint,
+            );
+        }
+        defaults.insert(name.clone(), default);
+    }
+    (Data::Object(source.clone()), defaults)
 }
 
-/// The properties whose schemas accept null. Those without a schema accept everything.
-fn nullable(parameters: &Data) -> BTreeSet<String> {
+/// The properties whose schemas refuse null.
+fn not_nullable(parameters: &Data) -> BTreeSet<String> {
     let properties = parameters.get("properties").and_then(Data::as_object);
-    let accepts =
-        |schema: &Data| jsonschema::validator_for(schema).is_ok_and(|one| one.is_valid(&Data::Null));
-    let names = properties.into_iter().flatten().filter(|(_, schema)| accepts(schema));
+    let refuses = |schema: &Data| {
+        // References lead into the whole schema.
+        let mut alone = serde_json::json!({"allOf": [schema]});
+        for key in ["$schema", "$defs", "definitions"] {
+            if let Some(value) = parameters.get(key) {
+                alone[key] = value.clone();
+            }
+        }
+        parts::compile(&alone).is_ok_and(|validator| !validator.is_valid(&Data::Null))
+    };
+    let names = properties.into_iter().flatten().filter(|(_, schema)| refuses(schema));
     names.map(|(name, _)| name.clone()).collect()
 }
 

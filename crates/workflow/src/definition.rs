@@ -23,8 +23,8 @@ pub struct Workflow {
     pub(crate) validator: Arc<Validator>,
     /// The defaults of parameters, by their names.
     pub(crate) defaults: BTreeMap<String, Json>,
-    /// The parameters that may be null.
-    pub(crate) nullable: BTreeSet<String>,
+    /// The declared parameters that cannot be null.
+    pub(crate) not_nullable: BTreeSet<String>,
     pub(crate) timeout: Duration,
     pub(crate) steps: Vec<Step>,
     pub(crate) output: Option<Output>,

@@ -12,33 +12,100 @@ pub(crate) fn null() -> Json {
     Json::parse("null").unwrap_or_else(|_| Json::empty_object())
 }
 
-/// The schema of a member of an object.
-pub(crate) fn member_schema<'a>(schema: Option<&'a Data>, name: &str) -> Option<&'a Data> {
-    schema?.get("properties")?.get(name)
+/// The deepest chain of references in a schema.
+const REFERENCES_MAX: usize = 8;
+
+/// A part of a JSON Schema, with the whole that its references lead into.
+#[derive(Clone, Copy)]
+pub(crate) struct Schema<'a> {
+    root: &'a Data,
+    part: &'a Data,
 }
 
-/// The schema of an item of a list.
-pub(crate) fn item_schema(schema: Option<&Data>, index: usize) -> Option<&Data> {
-    let schema = schema?;
-    schema.get("prefixItems").and_then(|items| items.get(index)).or_else(|| schema.get("items"))
-}
+impl<'a> Schema<'a> {
+    pub(crate) fn new(root: &'a Data) -> Self {
+        Self { root, part: root }.resolved()
+    }
 
-/// The one type that a schema asks for, apart from null. `None` if it allows several, or says nothing.
-fn wanted(schema: Option<&Data>) -> Option<JsonKind> {
-    let name = match schema?.get("type")? {
-        Data::String(name) => name,
-        Data::Array(names) => {
-            let mut names = names.iter().filter_map(Data::as_str).filter(|name| *name != "null");
-            let name = names.next()?;
-            return if names.next().is_none() { JsonKind::named(name) } else { None };
+    fn at(self, part: &'a Data) -> Self {
+        Self { part, ..self }.resolved()
+    }
+
+    /// Follows local references.
+    fn resolved(self) -> Self {
+        let mut part = self.part;
+        for _ in 0..REFERENCES_MAX {
+            let Some(pointer) =
+                part.get("$ref").and_then(Data::as_str).and_then(|text| text.strip_prefix('#'))
+            else {
+                break;
+            };
+            let Some(target) = self.root.pointer(pointer) else { break };
+            part = target;
         }
-        Data::Null | Data::Bool(_) | Data::Number(_) | Data::Object(_) => return None,
-    };
-    JsonKind::named(name)
+        Self { part, ..self }
+    }
+
+    /// The schema of a member of an object.
+    pub(crate) fn member(self, name: &str) -> Option<Self> {
+        Some(self.at(self.alternative().part.get("properties")?.get(name)?))
+    }
+
+    /// The schema of an item of a list.
+    pub(crate) fn item(self, index: usize) -> Option<Self> {
+        let part = self.alternative().part;
+        let item =
+            part.get("prefixItems").and_then(|items| items.get(index)).or_else(|| part.get("items"))?;
+        Some(self.at(item))
+    }
+
+    /// The only alternative beside null, of `anyOf` or `oneOf`.
+    fn alternative(self) -> Self {
+        let options = ["anyOf", "oneOf"].into_iter().find_map(|key| self.part.get(key)?.as_array());
+        let mut others = options.into_iter().flatten().map(|option| self.at(option));
+        let mut others =
+            others.by_ref().filter(|option| option.part.get("type") != Some(&Data::from("null")));
+        match (others.next(), others.next()) {
+            (Some(only), None) => only,
+            (_, _) => self,
+        }
+    }
+
+    /// The one type that the schema asks for, apart from null. `None` if it allows several, or says nothing.
+    fn wanted(self) -> Option<JsonKind> {
+        let part = self.alternative().part;
+        let names: Vec<&str> = match part.get("type") {
+            Some(Data::String(name)) => vec![name],
+            Some(Data::Array(names)) => names.iter().filter_map(Data::as_str).collect(),
+            Some(Data::Null | Data::Bool(_) | Data::Number(_) | Data::Object(_)) => return None,
+            // The values that are allowed have a type too.
+            None => part.get("enum")?.as_array()?.iter().map(kind_of).collect(),
+        };
+        let mut kinds = names.into_iter().filter(|name| *name != "null");
+        let first = kinds.next()?;
+        if kinds.all(|name| name == first) { JsonKind::named(first) } else { None }
+    }
+}
+
+/// The name of the type of a value.
+fn kind_of(value: &Data) -> &'static str {
+    match value {
+        Data::Null => "null",
+        Data::Bool(_) => "boolean",
+        Data::Number(number) if number.is_f64() => "number",
+        Data::Number(_) => "integer",
+        Data::String(_) => "string",
+        Data::Array(_) => "array",
+        Data::Object(_) => "object",
+    }
+}
+
+fn wanted(schema: Option<Schema<'_>>) -> Option<JsonKind> {
+    schema?.wanted()
 }
 
 /// Fits a value that an operator wrote. Only texts are changed.
-pub(crate) fn constant(json: &Json, schema: Option<&Data>) -> Json {
+pub(crate) fn constant(json: &Json, schema: Option<Schema<'_>>) -> Json {
     match json.decode_string() {
         Some(plain) => text(&plain, schema),
         None => json.clone(),
@@ -47,7 +114,7 @@ pub(crate) fn constant(json: &Json, schema: Option<&Data>) -> Json {
 
 /// Fits the value of a template that is one action. A list or an object keeps its type if the schema does not ask for
 /// a text; other values become texts, as in ToolHive, unless the schema asks for their type.
-pub(crate) fn value(value: &Value, schema: Option<&Data>) -> Json {
+pub(crate) fn value(value: &Value, schema: Option<Schema<'_>>) -> Json {
     let is_container = value.as_list().is_some() || value.as_object().is_some();
     if is_container && wanted(schema) != Some(JsonKind::String) {
         return value.to_json();
@@ -69,7 +136,7 @@ pub(crate) fn printed(value: &Value) -> String {
 }
 
 /// Fits a text: to a number, a boolean, or JSON that it contains.
-pub(crate) fn text(plain: &str, schema: Option<&Data>) -> Json {
+pub(crate) fn text(plain: &str, schema: Option<Schema<'_>>) -> Json {
     wanted(schema).and_then(|kind| convert(plain, kind).ok()).unwrap_or_else(|| Json::string(plain))
 }
 
@@ -115,7 +182,9 @@ mod tests {
 
     fn fitted(data: &str, schema: &str) -> String {
         let schema: Data = serde_json::from_str(schema).unwrap();
-        value(&Value::decode(&Json::parse(data.to_owned()).unwrap()), Some(&schema)).as_str().to_owned()
+        value(&Value::decode(&Json::parse(data.to_owned()).unwrap()), Some(Schema::new(&schema)))
+            .as_str()
+            .to_owned()
     }
 
     #[test]
@@ -136,6 +205,10 @@ mod tests {
             (r#""[1,2]""#, r#"{"type":"object"}"#, r#""[1,2]""#),
             ("5", r#"{"type":["integer","null"]}"#, "5"),
             ("5", r#"{"type":["integer","string"]}"#, "\"5\""),
+            ("5", r#"{"anyOf":[{"type":"integer"},{"type":"null"}]}"#, "5"),
+            ("5", r#"{"oneOf":[{"type":"integer"},{"type":"string"}]}"#, "\"5\""),
+            ("true", r##"{"$ref":"#/$defs/b","$defs":{"b":{"type":"boolean"}}}"##, "true"),
+            ("2", r#"{"enum":[1,2,null]}"#, "2"),
         ] {
             assert_eq!(fitted(data, schema), expected, "{data} {schema}");
         }

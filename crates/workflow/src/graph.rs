@@ -9,14 +9,17 @@ use crate::definition::{Action, Step};
 /// Completes the dependencies of each step by the steps that its templates read.
 ///
 /// # Errors
-/// The id of a step in a circle.
+/// The id of a step in a cycle.
 pub(crate) fn order(steps: &mut [Option<Step>]) -> Result<(), Arc<str>> {
     let ids: Vec<Option<Arc<str>>> =
         steps.iter().map(|step| step.as_ref().map(|step| step.id.clone())).collect();
     for step in steps.iter_mut().flatten() {
-        for id in read_steps(step) {
-            if let Some(index) = ids.iter().position(|known| known.as_deref() == Some(&*id)) {
-                step.after.push(index);
+        let own = ids.iter().position(|known| known.as_ref() == Some(&step.id)).unwrap_or(0);
+        for read in read_steps(step) {
+            match read {
+                // The steps that it reads are not known: those before it in the file.
+                None => step.after.extend(0..own),
+                Some(id) => step.after.extend(ids.iter().position(|known| known.as_deref() == Some(&*id))),
             }
         }
         step.after.sort_unstable();
@@ -24,14 +27,14 @@ pub(crate) fn order(steps: &mut [Option<Step>]) -> Result<(), Arc<str>> {
     }
     let after: Vec<&[usize]> =
         steps.iter().map(|step| step.as_ref().map_or(&[][..], |step| &step.after)).collect();
-    match circle(&after) {
+    match cycle(&after) {
         Some(index) => Err(ids.get(index).cloned().flatten().unwrap_or_default()),
         None => Ok(()),
     }
 }
 
-/// The ids of the steps that the templates of a step read.
-fn read_steps(step: &Step) -> Vec<String> {
+/// The ids of the steps that the templates of a step read. `None` for steps that are known only when it runs.
+fn read_steps(step: &Step) -> Vec<Option<String>> {
     let mut references: Vec<Reference> = Vec::new();
     let mut add = |template: Option<&Template>| {
         references.extend(template.into_iter().flat_map(Template::references));
@@ -51,15 +54,16 @@ fn read_steps(step: &Step) -> Vec<String> {
         references.extend(found.into_iter().map(|(_, reference)| reference));
     }
     let ids = references.into_iter().filter_map(|reference| match reference.path.as_slice() {
-        [Segment::Member(root), Segment::Member(id), ..] if root == "steps" => Some(id.clone()),
+        [Segment::Member(root), Segment::Member(id), ..] if root == "steps" => Some(Some(id.clone())),
+        [Segment::Member(root), ..] if root == "steps" => Some(None),
         _ => None,
     });
     // A step that reads itself reads nothing.
-    ids.filter(|id| **id != *step.id).collect()
+    ids.filter(|id| id.as_deref() != Some(&*step.id)).collect()
 }
 
 /// A step that waits for itself, directly or through others. `after` has the steps before each step.
-fn circle(after: &[&[usize]]) -> Option<usize> {
+fn cycle(after: &[&[usize]]) -> Option<usize> {
     let mut waiting: Vec<usize> = after.iter().map(|before| before.len()).collect();
     let mut ready: Vec<usize> = (0..after.len()).filter(|index| waiting.get(*index) == Some(&0)).collect();
     let mut done = 0;
@@ -80,13 +84,13 @@ fn circle(after: &[&[usize]]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::circle;
+    use super::cycle;
 
     #[test]
-    fn circles_are_found() {
-        assert_eq!(circle(&[&[], &[0], &[0, 1]]), None);
-        assert_eq!(circle(&[&[0]]), Some(0));
-        assert_eq!(circle(&[&[], &[2], &[1]]), Some(1));
-        assert_eq!(circle(&[]), None);
+    fn cycles_are_found() {
+        assert_eq!(cycle(&[&[], &[0], &[0, 1]]), None);
+        assert_eq!(cycle(&[&[0]]), Some(0));
+        assert_eq!(cycle(&[&[], &[2], &[1]]), Some(1));
+        assert_eq!(cycle(&[]), None);
     }
 }

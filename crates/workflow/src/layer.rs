@@ -1,28 +1,34 @@
 //! The layer that offers workflows as tools and runs them.
 
 mod offers;
-mod room;
+mod running_limit;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value as Data;
 use vmcp_domain::{
     CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, ProtocolVersion,
-    QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, Tool, ToolList, forward,
+    Question, QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, Tool, ToolList,
+    forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 use vmcp_wire::tool_result;
 
-use crate::definition::{Action, Call, Workflow};
+use crate::definition::{Action, Call, OnFailure, Workflow};
 use crate::policy::WorkflowPolicy;
-use crate::port::RunPort;
 use crate::run::Run;
 use crate::run::clock::RunClock;
 use crate::run::state::RunState;
+use crate::schema::schema_problem;
 pub use offers::Offer;
 use offers::Offers;
-use room::Room;
+use running_limit::RunningLimit;
+
+/// The answer if no further workflow may run.
+const TOO_MANY_RUN: &str =
+    "Not started: too many workflows are running. Try again when one of yours has ended";
 
 /// The layer.
 pub struct Workflows {
@@ -32,8 +38,10 @@ pub struct Workflows {
     reserver: Option<Arc<dyn ReserveBudget>>,
     /// The time of day, as RFC 3339.
     now: fn() -> String,
-    room: Room,
+    running: RunningLimit,
     offers: DerivedCache<ToolList, Offers>,
+    /// The reasons that were logged.
+    logged: Mutex<HashSet<String>>,
 }
 
 impl Workflows {
@@ -47,8 +55,16 @@ impl Workflows {
         reserver: Option<Arc<dyn ReserveBudget>>,
         now: fn() -> String,
     ) -> Arc<Self> {
-        let room = Room::new(policy);
-        Arc::new(Self { inner, workflows, reserver, now, room, offers: DerivedCache::default() })
+        let running = RunningLimit::new(policy);
+        Arc::new(Self {
+            inner,
+            workflows,
+            reserver,
+            now,
+            running,
+            offers: DerivedCache::default(),
+            logged: Mutex::default(),
+        })
     }
 
     /// The workflows for this caller: whether each is offered, and why not.
@@ -61,7 +77,23 @@ impl Workflows {
     }
 
     fn offers_of(&self, list: &Arc<ToolList>) -> Arc<Offers> {
-        self.offers.get_or_derive(list, || Offers::of(list, &self.workflows))
+        self.offers.get_or_derive(list, || {
+            let offers = Offers::of(list, &self.workflows);
+            self.log_missing(&offers);
+            offers
+        })
+    }
+
+    /// Logs each workflow that is not offered, once for each reason.
+    fn log_missing(&self, offers: &Offers) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        for Offer { name, why_not } in offers.describe(&self.workflows) {
+            if let Some(reason) = why_not
+                && logged.insert(format!("{name}: {reason}"))
+            {
+                tracing::warn!(workflow = name, reason, "a workflow is not offered");
+            }
+        }
     }
 
     async fn call(&self, ctx: &CallContext, index: usize, request: CallTool) -> Result<Reply, Error> {
@@ -71,8 +103,11 @@ impl Workflows {
         let list = self.inner.list_tools(&listing).await?;
         let offers = self.offers_of(&list);
         let Some(tools) = offers.tools_of(index) else { return Err(Error::UnknownTool(request.name)) };
-        let Some(_room) = self.room.enter(&ctx.caller) else { return Err(Error::Overloaded) };
-        if must_ask(workflow) && !ctx.client.capabilities().supports(QuestionKind::Elicitation) {
+        let Some(_permit) = self.running.acquire(&ctx.caller) else {
+            return Ok(tool_result::failure(TOO_MANY_RUN));
+        };
+        let asked = certain_question(workflow);
+        if asked.is_some_and(|question| !ctx.client.capabilities().supports_question(&question)) {
             return Err(Error::MissingCapability(Capability::Question(QuestionKind::Elicitation)));
         }
         let params = match parameters(workflow, request.arguments.as_ref()) {
@@ -114,16 +149,22 @@ fn run_context(ctx: &CallContext, workflow: &Workflow, state: &RunState) -> Call
     CallContext {
         // Questions of backends are answered here, as for a client with sessions.
         protocol: ctx.protocol.min(ProtocolVersion::NEWEST_WITH_SESSIONS),
-        client: Arc::new(RunPort::new(Arc::clone(&ctx.client), Arc::clone(&state.clock))),
         startup_wait: StartupWait::Complete,
         run: Some(CallRun::new(&state.id, RunKind::Workflow, workflow.name())),
         ..ctx.clone()
     }
 }
 
-/// Whether every run asks the user.
-fn must_ask(workflow: &Workflow) -> bool {
-    workflow.steps.iter().any(|step| matches!(step.action, Action::Ask(_)) && step.condition.is_none())
+/// A question that every run asks, if its failure ends the run.
+fn certain_question(workflow: &Workflow) -> Option<Question> {
+    workflow.steps.iter().find_map(|step| match &step.action {
+        Action::Ask(question) if step.condition.is_none() && step.on_failure == OnFailure::Abort => {
+            let mut params = Members::new();
+            params.insert("requestedSchema", question.schema.clone());
+            Some(Question { kind: QuestionKind::Elicitation, params: params.to_json() })
+        }
+        Action::Ask(_) | Action::Call(_) | Action::ForEach(_) => None,
+    })
 }
 
 /// The arguments with the defaults of the parameters, checked against their schema.
@@ -135,7 +176,7 @@ fn parameters(workflow: &Workflow, arguments: Option<&Json>) -> Result<Json, Str
     // Some models write null for an argument that they leave out.
     let nulls: Vec<String> = members
         .iter()
-        .filter(|(name, value)| value.is_null() && !workflow.nullable.contains(name.as_ref()))
+        .filter(|(name, value)| value.is_null() && workflow.not_nullable.contains(name.as_ref()))
         .map(|(name, _)| name.into_owned())
         .collect();
     for name in nulls {
@@ -148,21 +189,9 @@ fn parameters(workflow: &Workflow, arguments: Option<&Json>) -> Result<Json, Str
     }
     let params = members.to_json();
     let data: Data = params.decode().map_err(|_| "the arguments must be an object".to_owned())?;
-    let mut problems = workflow.validator.iter_errors(&data).map(|error| {
-        let place = error.instance_path().to_string();
-        if place.is_empty() {
-            error.to_string()
-        } else {
-            format!("`{}`: {error}", place.trim_start_matches('/'))
-        }
-    });
-    match problems.next() {
+    match schema_problem(&workflow.validator, &data) {
         None => Ok(params),
-        Some(first) => {
-            let more: Vec<String> = problems.take(4).collect();
-            let rest = if more.is_empty() { String::new() } else { format!("; {}", more.join("; ")) };
-            Err(format!("the arguments of `{}` do not fit: {first}{rest}", workflow.name()))
-        }
+        Some(problem) => Err(format!("the arguments of `{}` do not fit: {problem}", workflow.name())),
     }
 }
 

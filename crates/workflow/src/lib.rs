@@ -21,6 +21,7 @@ mod policy;
 mod port;
 mod results;
 mod run;
+mod schema;
 mod source;
 
 pub use check::{Finding, Severity};

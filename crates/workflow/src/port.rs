@@ -3,24 +3,27 @@
 
 use std::sync::Arc;
 
-use vmcp_domain::{AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, LogLevel, Question};
+use vmcp_domain::{
+    AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, LogLevel, Question, QuestionKind,
+};
 use vmcp_json::{Json, Members};
 
 use crate::run::clock::RunClock;
 
-/// The client of the calls of one run.
+/// The client of the calls of one step.
 #[derive(Debug)]
 pub(crate) struct RunPort {
     client: Arc<dyn ClientPort>,
     capabilities: ClientCapabilities,
-    clock: Arc<RunClock>,
+    /// The clocks that stop while a person is asked: of the run, of the step, and of its item.
+    clocks: Vec<Arc<RunClock>>,
 }
 
 impl RunPort {
-    pub(crate) fn new(client: Arc<dyn ClientPort>, clock: Arc<RunClock>) -> Self {
+    pub(crate) fn new(client: Arc<dyn ClientPort>, clocks: Vec<Arc<RunClock>>) -> Self {
         let mut declared = client.capabilities().declared.clone();
         declared.remove("extensions");
-        Self { client, capabilities: ClientCapabilities { declared }, clock }
+        Self { client, capabilities: ClientCapabilities { declared }, clocks }
     }
 }
 
@@ -54,7 +57,10 @@ impl ClientPort for RunPort {
     /// The time that a person needs is not the run's.
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
-            let _pause = self.clock.pause();
+            // Only people take their time. Other questions are answered by programs.
+            let asks_person = question.kind == QuestionKind::Elicitation;
+            let stopped = self.clocks.iter().filter(|_| asks_person);
+            let _pauses: Vec<_> = stopped.map(|clock| clock.pause()).collect();
             self.client.ask(question).await
         })
     }

@@ -18,6 +18,8 @@ use vmcp_template::{Template, Value};
 
 use crate::definition::{Action, OnFailure, Step, Workflow};
 use crate::policy::PARALLEL_STEPS_MAX;
+use crate::port::RunPort;
+use crate::run::clock::RunClock;
 use crate::run::state::{Consequence, RunState, StepEnd, StepFailure, StepStatus};
 
 /// How a run ended.
@@ -89,12 +91,11 @@ impl Run<'_> {
                 Consequence::Continue => {}
                 Consequence::Abort => {
                     let failure =
-                        end.failure.unwrap_or_else(|| StepFailure::Told("the step failed".to_owned()));
+                        end.failure.unwrap_or_else(|| StepFailure::Message("the step failed".to_owned()));
                     return RunEnd::Failed { step: index, failure };
                 }
                 Consequence::SkipRemaining => {
-                    self.skip_remaining(running).await;
-                    return RunEnd::Completed;
+                    return self.skip_remaining(running, ended_count).await;
                 }
             }
             for (next, step) in steps.iter().enumerate().rev() {
@@ -110,53 +111,74 @@ impl Run<'_> {
         }
     }
 
-    /// Awaits the steps that run, and records all others as skipped.
+    /// Awaits the steps that run, and records all others as skipped. A step that fails ends the run as ever.
     async fn skip_remaining(
         &self,
         mut running: FuturesUnordered<impl Future<Output = (usize, Ended, Duration)>>,
-    ) {
-        while let Some((index, ended, took)) = running.next().await {
-            self.state.record(index, &self.workflow.steps[index].id, &ended.end, took, ended.retries);
+        mut ended_count: usize,
+    ) -> RunEnd {
+        while let Some((index, Ended { end, retries }, took)) = running.next().await {
+            ended_count += 1;
+            self.state.record(index, &self.workflow.steps[index].id, &end, took, retries);
+            self.report_progress(ended_count, &self.workflow.steps[index]);
+            if let (Consequence::Abort, Some(failure)) = (end.consequence, end.failure) {
+                return RunEnd::Failed { step: index, failure };
+            }
         }
         let records = self.state.records();
         let left = self.workflow.steps.iter().enumerate().filter(|(index, _)| records[*index].is_none());
         for (index, step) in left {
             self.state.record(index, &step.id, &skipped(step), Duration::ZERO, 0);
         }
+        RunEnd::Completed
     }
 
     async fn run_step(&self, index: usize) -> (usize, Ended, Duration) {
         let step = &self.workflow.steps[index];
         self.state.start(index);
-        let begin = self.state.clock.elapsed();
-        let ended = match self.state.clock.limit(step.timeout, Box::pin(self.act(step))).await {
+        // A question of another step does not stop this clock.
+        let clock = Arc::new(RunClock::start());
+        let ended = match clock.limit(step.timeout, Box::pin(self.act(step, &clock))).await {
             Some(ended) => ended,
             None => Ended { end: failed(step, StepFailure::TimedOut), retries: 0 },
         };
-        (index, ended, self.state.clock.elapsed().saturating_sub(begin))
+        (index, ended, clock.elapsed())
     }
 
-    async fn act(&self, step: &Step) -> Ended {
+    async fn act(&self, step: &Step, clock: &Arc<RunClock>) -> Ended {
         let data = self.state.data("pending", None);
         match self.holds(step.condition.as_ref(), &data) {
             Ok(true) => {}
             Ok(false) => return Ended { end: skipped(step), retries: 0 },
-            Err(text) => return Ended { end: failed(step, StepFailure::Told(text)), retries: 0 },
+            Err(text) => return Ended { end: failed(step, workflow_failure(step, &text)), retries: 0 },
         }
         match &step.action {
             Action::Call(call) => {
                 let request = match self.request(call, &data) {
                     Ok(request) => request,
-                    Err(text) => return Ended { end: failed(step, StepFailure::Told(text)), retries: 0 },
+                    Err(text) => {
+                        return Ended { end: failed(step, workflow_failure(step, &text)), retries: 0 };
+                    }
                 };
-                let planned = self.ctx.reservation.as_ref();
-                let (outcome, retries) = self.call(call, request, (&step.id, None), planned).await;
+                let ctx = self.context_of_call(&[clock], self.ctx.reservation.clone());
+                let (outcome, retries) = self.call(call, request, (&step.id, None), &ctx).await;
                 let end = outcome.map_or_else(|failure| failed(step, failure), completed);
                 Ended { end, retries }
             }
-            Action::Ask(question) => Ended { end: self.ask(step, question, &data).await, retries: 0 },
-            Action::ForEach(for_each) => self.for_each(step, for_each, &data).await,
+            Action::Ask(question) => Ended { end: self.ask(step, question, &data, clock).await, retries: 0 },
+            Action::ForEach(for_each) => self.for_each(step, for_each, &data, clock).await,
         }
+    }
+
+    /// The context of a call. A question to a person stops the clock of the run and these.
+    pub(crate) fn context_of_call(
+        &self,
+        clocks: &[&Arc<RunClock>],
+        reservation: Option<Reservation>,
+    ) -> CallContext {
+        let stopped = clocks.iter().copied().chain([&self.state.clock]).cloned().collect();
+        let client = Arc::new(RunPort::new(Arc::clone(&self.outer.client), stopped));
+        CallContext { client, reservation, ..self.ctx.clone() }
     }
 
     /// Whether a condition holds.
@@ -165,7 +187,7 @@ impl Run<'_> {
         let text = template
             .render(data, self.workflow.missing_values.text())
             .map_err(|error| format!("the condition cannot be evaluated: {error}"))?;
-        truth_of(&text).ok_or_else(|| {
+        parse_condition(&text).ok_or_else(|| {
             let text: String = text.chars().take(80).collect();
             format!("the condition must print `true` or `false`, and not `{text}`")
         })
@@ -185,12 +207,17 @@ impl Run<'_> {
 }
 
 /// The truth that a condition prints.
-pub(crate) fn truth_of(text: &str) -> Option<bool> {
+pub(crate) fn parse_condition(text: &str) -> Option<bool> {
     match text.trim() {
         "true" | "True" | "TRUE" => Some(true),
         "false" | "False" | "FALSE" => Some(false),
         _ => None,
     }
+}
+
+/// A failure of the workflow itself, with the step that has it.
+fn workflow_failure(step: &Step, text: &str) -> StepFailure {
+    StepFailure::Message(format!("step {}: {text}", step.id))
 }
 
 fn completed(result: crate::results::StepResult) -> StepEnd {

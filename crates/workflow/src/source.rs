@@ -21,7 +21,7 @@ pub struct WorkflowSource {
     pub timeout: Option<Duration>,
     /// The steps.
     pub steps: Vec<StepSource>,
-    /// The result. `None`: the output of the step that ends last.
+    /// The result. `None`: the output of the step that completes last.
     pub output: Option<OutputSource>,
     /// What the operator says about the tool's behaviour.
     pub annotations: ToolHints,

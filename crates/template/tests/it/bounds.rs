@@ -26,6 +26,10 @@ fn what_does_not_end_is_ended() {
     assert!(error(long).contains(&format!("longer than {OUTPUT_BYTES_MAX} bytes")), "{}", error(long));
     let doubled = format!("{{{{$x := .text}}}}{}", "{{$x = print $x $x}}".repeat(40));
     assert!(error(&doubled).contains("bytes"), "{}", error(&doubled));
+    let costly = "{{range .list}}{{len (json $.text)}}{{end}}";
+    assert!(error(costly).contains("more than 1000000 steps"), "{}", error(costly));
+    let parsed = "{{range .list}}{{index (fromJson (json $.list)) 0}}{{end}}";
+    assert!(error(parsed).contains("more than 1000000 steps"), "{}", error(parsed));
     let wide = r#"{{printf "%*d" 2000000000 1}}"#;
     assert!(error(wide).contains("larger than"), "{}", error(wide));
 }

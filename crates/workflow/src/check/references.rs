@@ -17,7 +17,7 @@ pub(super) struct Known<'a> {
 struct Found {
     path: String,
     reference: Reference,
-    /// A template of a nested argument, which ToolHive does not look at.
+    /// A template of a nested argument, a list, or an inner step, which ToolHive does not look at.
     is_nested: bool,
 }
 
@@ -77,7 +77,8 @@ fn of_step(step: &Step, path: &str) -> Vec<Found> {
         let mut of_arguments = Vec::new();
         arguments.references(&format!("{path}{base}"), &mut of_arguments);
         found.extend(of_arguments.into_iter().map(|(path, reference)| Found {
-            is_nested: path.split(".arguments").nth(1).is_some_and(|rest| rest.matches('[').count() > 1),
+            is_nested: path.contains(".step.")
+                || path.split(".arguments").nth(1).is_some_and(|rest| rest.matches('[').count() > 1),
             path,
             reference,
         }));
@@ -127,7 +128,8 @@ fn check_one(found: &Found, item: Option<&str>, known: &Known<'_>, findings: &mu
                 return;
             };
             if let (Some("output"), Some(field)) = (member(2), member(3)) {
-                check_default(path, step, field, *is_nested, findings);
+                let is_checked_there = reference.is_direct && !*is_nested;
+                check_default(path, step, field, is_checked_there, findings);
             }
         }
         "forEach" if item.is_none() => {
@@ -164,7 +166,14 @@ fn check_parameter(path: &str, name: Option<&str>, known: &Known<'_>, findings: 
 }
 
 /// A step that may be skipped needs a default for what others read of its output.
-fn check_default(path: &str, step: &StepSource, field: &str, is_nested: bool, findings: &mut Findings) {
+/// It is a problem where ToolHive refuses it, and a warning elsewhere.
+fn check_default(
+    path: &str,
+    step: &StepSource,
+    field: &str,
+    is_checked_there: bool,
+    findings: &mut Findings,
+) {
     let continues = step.on_error.as_ref().and_then(|error| error.action.as_deref()) == Some("continue");
     let may_be_skipped =
         step.condition.as_deref().is_some_and(|condition| !condition.is_empty()) || continues;
@@ -173,9 +182,9 @@ fn check_default(path: &str, step: &StepSource, field: &str, is_nested: bool, fi
     }
     let message = format!("step \"{}\" may be skipped, and has no `defaultResults` for `{field}`", step.id);
     let hint = format!("write `defaultResults: {{{field}: …}}` at that step");
-    if is_nested {
-        findings.warning(path, message, hint);
-    } else {
+    if is_checked_there {
         findings.problem_with_hint(path, message, hint);
+    } else {
+        findings.warning(path, message, hint);
     }
 }

@@ -63,7 +63,10 @@ fn check(source: &StepSource, path: &str, findings: &mut Findings) -> Option<Ste
         after: Vec::new(),
         on_failure: on_failure(source.on_error.as_ref()),
         default_results: default_results(source.default_results.as_ref()),
-        timeout: timeout(source.timeout),
+        timeout: match action {
+            Some(Action::Ask(_)) => timeout(source.timeout).min(QUESTION_TIMEOUT_MAX),
+            Some(Action::Call(_) | Action::ForEach(_)) | None => timeout(source.timeout),
+        },
         action: action?,
     })
 }
@@ -81,7 +84,7 @@ fn condition(source: &StepSource, path: &str, findings: &mut Findings) -> Option
     let path = format!("{path}.condition");
     let template = parts::template(text, &path, findings)?;
     if let Some(plain) = template.plain_text()
-        && crate::run::truth_of(plain).is_none()
+        && crate::run::parse_condition(plain).is_none()
     {
         let message = format!("is never `true` or `false`, but always `{plain}`");
         findings.warning(&path, message, "the step fails when it runs; write a template in {{ }}");
@@ -164,6 +167,9 @@ fn retry(source: Option<&ErrorSource>, path: &str, findings: &mut Findings) -> R
 
 fn retry_kinds(source: Option<&[String]>, path: &str, findings: &mut Findings) -> Option<RetryKinds> {
     let names = source?;
+    if names.is_empty() {
+        findings.problem(format!("{path}.retryOn"), "is empty, so nothing would be repeated");
+    }
     for (index, name) in names.iter().enumerate() {
         if !["tool", "backend", "busy", "timeout"].contains(&name.as_str()) {
             let message = format!("`{name}` must be `tool`, `backend`, `busy` or `timeout`");
@@ -183,8 +189,9 @@ fn question(source: &StepSource, path: &str, findings: &mut Findings) -> Option<
     let on_decline = on_refusal(source.on_decline.as_ref(), &format!("{path}.onDecline"), findings);
     let on_cancel = on_refusal(source.on_cancel.as_ref(), &format!("{path}.onCancel"), findings);
     if source.timeout.is_some_and(|timeout| timeout > QUESTION_TIMEOUT_MAX) {
-        let message = format!("a question waits {} minutes at most", QUESTION_TIMEOUT_MAX.as_secs() / 60);
-        findings.problem(format!("{path}.timeout"), message);
+        let minutes = QUESTION_TIMEOUT_MAX.as_secs() / 60;
+        let message = format!("a question waits {minutes} minutes at most");
+        findings.warning(format!("{path}.timeout"), message, format!("write {minutes}m"));
     }
     let message = match source.message.as_deref().filter(|message| !message.is_empty()) {
         Some(message) => parts::template(message, &format!("{path}.message"), findings),

@@ -30,9 +30,10 @@ pub(super) struct Offers {
 
 impl Offers {
     pub(super) fn of(list: &Arc<ToolList>, workflows: &[Workflow]) -> Self {
+        let names = ToolNames::of(list);
         let mut offered = Vec::new();
         let resolved = workflows.iter().map(|workflow| {
-            let (tool, tools) = offer(workflow, list)?;
+            let (tool, tools) = offer(workflow, &names)?;
             offered.push(tool);
             Ok(tools)
         });
@@ -65,13 +66,13 @@ impl Offers {
 }
 
 /// The workflow as a tool, and the tools that it calls.
-fn offer(workflow: &Workflow, list: &ToolList) -> Result<(Tool, AHashMap<String, Tool>), String> {
-    if list.iter().any(|tool| tool.name.as_str() == workflow.name) {
+fn offer(workflow: &Workflow, names: &ToolNames<'_>) -> Result<(Tool, AHashMap<String, Tool>), String> {
+    if names.advertised.contains_key(&*workflow.name) {
         return Err("a backend's tool has the same name".to_owned());
     }
     let mut tools = AHashMap::new();
     for name in workflow.tools() {
-        let tool = resolve(name, list).ok_or_else(|| format!("there is no tool `{name}`"))?;
+        let tool = names.find(name).ok_or_else(|| format!("there is no tool `{name}`"))?;
         tools.insert(name.to_owned(), tool.clone());
     }
     let annotations = hints::combined(&workflow.annotations, &hints::floor(tools.values()))
@@ -109,11 +110,23 @@ fn offer(workflow: &Workflow, list: &ToolList) -> Result<(Tool, AHashMap<String,
     Ok((tool, tools))
 }
 
-/// The tool that a step names: by its advertised name, or as `backend.tool`.
-fn resolve<'a>(name: &str, list: &'a ToolList) -> Option<&'a Tool> {
-    let advertised = list.iter().find(|tool| tool.name.as_str() == name);
-    advertised.or_else(|| {
-        let (backend, own) = name.split_once('.')?;
-        list.iter().find(|tool| tool.target.backend.as_str() == backend && tool.target.name.as_str() == own)
-    })
+/// The tools of a list by the names that steps may use.
+struct ToolNames<'a> {
+    advertised: AHashMap<&'a str, &'a Tool>,
+    own: AHashMap<(&'a str, &'a str), &'a Tool>,
+}
+
+impl<'a> ToolNames<'a> {
+    fn of(list: &'a ToolList) -> Self {
+        let own = |tool: &'a Tool| ((tool.target.backend.as_str(), tool.target.name.as_str()), tool);
+        Self {
+            advertised: list.iter().map(|tool| (tool.name.as_str(), tool)).collect(),
+            own: list.iter().map(own).collect(),
+        }
+    }
+
+    /// The tool that a step names: by its advertised name, or as `backend.tool`.
+    fn find(&self, name: &str) -> Option<&'a Tool> {
+        self.advertised.get(name).or_else(|| self.own.get(&name.split_once('.')?)).copied()
+    }
 }

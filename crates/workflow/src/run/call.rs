@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::Value as Data;
-use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, Reservation, RunStep};
+use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, RunStep};
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 
 use super::Run;
 use super::state::StepFailure;
 use crate::definition::{Call, Retry};
+use crate::fit::Schema;
 use crate::results::{self, StepResult};
 
 /// The largest wait between two tries, as a multiple of the first.
@@ -31,15 +32,16 @@ impl Run<'_> {
         call: &Call,
         request: CallTool,
         (step, item): (&str, Option<usize>),
-        reservation: Option<&Reservation>,
+        ctx: &CallContext,
     ) -> (Result<StepResult, StepFailure>, u32) {
         let mut repetition = 0;
         loop {
             let run_step = RunStep { step: step.into(), item, attempt: repetition + 1 };
             let ctx = CallContext {
                 run: self.ctx.run.as_ref().map(|run| run.at(run_step)),
-                reservation: reservation.cloned(),
-                ..self.ctx.clone()
+                // The plan has one call of each step. A repetition is charged as any call.
+                reservation: ctx.reservation.clone().filter(|_| repetition == 0),
+                ..ctx.clone()
             };
             let failed = match self.call_once(call, (step, item), request.clone(), &ctx).await {
                 Ok(result) => return (Ok(result), repetition),
@@ -62,7 +64,8 @@ impl Run<'_> {
         let arguments = match &call.arguments {
             None => None,
             Some(template) => {
-                let rendered = template.render(data, schema.as_ref(), self.workflow.missing_values);
+                let rendered =
+                    template.render(data, schema.as_ref().map(Schema::new), self.workflow.missing_values);
                 let rendered =
                     rendered.map_err(|error| format!("the arguments cannot be evaluated: {error}"))?;
                 Some(rendered.unwrap_or_else(Json::empty_object))
@@ -83,14 +86,15 @@ impl Run<'_> {
         request: CallTool,
         ctx: &CallContext,
     ) -> Result<StepResult, CallFailure> {
+        self.state.count_call();
         let outcome = self.inner.call_tool(ctx, request).await;
-        if !matches!(&outcome, Err(error) if is_refusal(error)) {
-            self.state.count_call();
+        if matches!(&outcome, Err(error) if was_not_made(error)) {
+            self.state.uncount_call();
         }
         let tool = &call.tool;
         match outcome {
             Ok(reply) if reply.is_error => Err(CallFailure {
-                failure: StepFailure::Told(self.tool_failure(&reply, tool, step, item)),
+                failure: StepFailure::Message(self.tool_failure(&reply, tool, step, item)),
                 may_repeat: call.retry.kinds.tool,
                 pause: None,
             }),
@@ -101,7 +105,7 @@ impl Run<'_> {
                 }
                 let most = crate::policy::RESULTS_BYTES_MAX >> 20;
                 let text = format!("the results of this run are larger than {most} MiB");
-                Err(CallFailure { failure: StepFailure::Told(text), may_repeat: false, pause: None })
+                Err(CallFailure { failure: StepFailure::Message(text), may_repeat: false, pause: None })
             }
             Err(error) => Err(call_failure(error, call, step)),
         }
@@ -118,7 +122,7 @@ impl Run<'_> {
 }
 
 /// Whether the call was not made.
-fn is_refusal(error: &Error) -> bool {
+fn was_not_made(error: &Error) -> bool {
     matches!(
         error,
         Error::Denied
@@ -144,6 +148,8 @@ fn call_failure(error: Error, call: &Call, step: &str) -> CallFailure {
         Error::BackendFull { .. } | Error::LimitsUnavailable | Error::Overloaded => (kinds.busy, None),
         Error::RateLimited(limit) => (kinds.busy && limit.retry_after().is_some(), limit.retry_after()),
         Error::BackendTimedOut { .. } | Error::DeadlineExceeded => (kinds.timeout, None),
+        // The server answered with an error of the protocol.
+        Error::BackendRefused { .. } => (kinds.tool, None),
         Error::Denied
         | Error::IdentityRequired(_)
         | Error::Looping(_)
@@ -154,7 +160,6 @@ fn call_failure(error: Error, call: &Call, step: &str) -> CallFailure {
         | Error::InvalidRequest(_)
         | Error::MissingCapability(_)
         | Error::BackendUnauthorized { .. }
-        | Error::BackendRefused { .. }
         | Error::Cancelled
         | Error::Internal(_) => (false, None),
     };

@@ -1,15 +1,17 @@
 //! A call for each item of a list.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use vmcp_domain::{CallTool, Reservation};
 use vmcp_json::Json;
 use vmcp_template::{Rendered, Value};
 
+use super::clock::RunClock;
 use super::state::{Consequence, StepEnd, StepFailure, StepStatus};
-use super::{Ended, Run, failed};
+use super::{Ended, Run, failed, workflow_failure};
 use crate::definition::{ForEach, OnFailure, Step};
-use crate::fit;
 
 /// An item with its request: `None` if its condition does not hold, and an error if something cannot be evaluated.
 struct Planned {
@@ -29,17 +31,24 @@ struct ItemEnd {
 }
 
 impl Run<'_> {
-    pub(super) async fn for_each(&self, step: &Step, for_each: &ForEach, data: &Value) -> Ended {
+    pub(super) async fn for_each(
+        &self,
+        step: &Step,
+        for_each: &ForEach,
+        data: &Value,
+        clock: &Arc<RunClock>,
+    ) -> Ended {
         let items = match self.items(step, for_each, data) {
             Ok(items) => items,
-            Err(text) => return Ended { end: failed(step, StepFailure::Told(text)), retries: 0 },
+            Err(text) => return Ended { end: failed(step, workflow_failure(step, &text)), retries: 0 },
         };
         let continues = step.on_failure == OnFailure::Continue || for_each.on_failure == OnFailure::Continue;
-        let planned: Vec<Planned> = items
-            .into_iter()
-            .enumerate()
-            .map(|(index, item)| self.plan_item(for_each, index, item))
-            .collect();
+        let mut planned: Vec<Planned> = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            planned.push(self.plan_item(for_each, index, item));
+            // A thousand templates take long, and time-outs must be noticed meanwhile.
+            tokio::task::yield_now().await;
+        }
         let calls: Vec<CallTool> =
             planned.iter().filter_map(|one| one.request.clone().ok().flatten()).collect();
         let reservation = match self.reserve(&calls).await {
@@ -49,7 +58,8 @@ impl Run<'_> {
                 return Ended { end: failed(step, StepFailure::Refused(error, text)), retries: 0 };
             }
         };
-        let runs = planned.into_iter().map(|one| self.item(step, for_each, one, reservation.as_ref()));
+        let runs =
+            planned.into_iter().map(|one| self.item(step, for_each, one, (clock, reservation.as_ref())));
         // Items start in the order of the list.
         let mut running = stream::iter(runs).buffer_unordered(for_each.parallel);
         let mut ends = Vec::new();
@@ -59,7 +69,7 @@ impl Run<'_> {
                 let failure = match failure {
                     StepFailure::Refused(error, _) => StepFailure::Refused(error, text),
                     StepFailure::TimedOut => StepFailure::TimedOut,
-                    StepFailure::Told(_) => StepFailure::Told(text),
+                    StepFailure::Message(_) => StepFailure::Message(text),
                 };
                 return Ended { end: failed(step, failure), retries: end.retries };
             }
@@ -83,7 +93,7 @@ impl Run<'_> {
             return Ok(Vec::new());
         }
         let Some(items) = value.as_list() else {
-            return Err(format!("forEach step {}: the collection must be a JSON list", step.id));
+            return Err("the collection must be a JSON list".to_owned());
         };
         if items.len() > for_each.items_max {
             let (count, most) = (items.len(), for_each.items_max);
@@ -113,7 +123,7 @@ impl Run<'_> {
         step: &Step,
         for_each: &ForEach,
         Planned { index, item, request }: Planned,
-        reservation: Option<&Reservation>,
+        (step_clock, reservation): (&Arc<RunClock>, Option<&Reservation>),
     ) -> ItemEnd {
         let default = || for_each.default_results.clone().unwrap_or(Value::Missing);
         let end =
@@ -121,10 +131,12 @@ impl Run<'_> {
         let request = match request {
             Ok(Some(request)) => request,
             Ok(None) => return end(StepStatus::Skipped, default(), None, 0),
-            Err(text) => return end(StepStatus::Failed, default(), Some(StepFailure::Told(text)), 0),
+            Err(text) => return end(StepStatus::Failed, default(), Some(StepFailure::Message(text)), 0),
         };
-        let calling = Box::pin(self.call(&for_each.call, request, (&step.id, Some(index)), reservation));
-        match self.state.clock.limit(for_each.timeout, calling).await {
+        let clock = Arc::new(RunClock::start());
+        let ctx = self.context_of_call(&[step_clock, &clock], reservation.cloned());
+        let calling = Box::pin(self.call(&for_each.call, request, (&step.id, Some(index)), &ctx));
+        match clock.limit(for_each.timeout, calling).await {
             Some((Ok(result), retries)) => end(StepStatus::Completed, result.output, None, retries),
             Some((Err(failure), retries)) => end(StepStatus::Failed, default(), Some(failure), retries),
             None => end(StepStatus::Failed, default(), Some(StepFailure::TimedOut), 0),
@@ -161,7 +173,7 @@ fn completed(ends: &[ItemEnd]) -> StepEnd {
     ]);
     StepEnd {
         status: StepStatus::Completed,
-        content: Value::decode(&fit::null()),
+        content: Value::object::<&str>([]),
         output,
         failure: None,
         consequence: Consequence::Continue,

@@ -4,10 +4,12 @@ use vmcp_domain::{AskError, Question as ClientQuestion, QuestionKind};
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 
+use super::clock::RunClock;
 use super::state::{Consequence, StepEnd, StepFailure, StepStatus};
-use super::{Run, failed};
+use super::{Run, failed, workflow_failure};
 use crate::definition::{OnRefusal, Question, Step};
 use crate::policy::ANSWER_BYTES_MAX;
+use crate::schema::schema_problem;
 
 /// How the user reacted.
 enum Reaction {
@@ -15,36 +17,47 @@ enum Reaction {
     Declined,
     Cancelled,
     /// The answer does not fit the schema.
-    Unfit(String),
+    Invalid(String),
 }
 
 impl Run<'_> {
-    pub(super) async fn ask(&self, step: &Step, question: &Question, data: &Value) -> StepEnd {
+    pub(super) async fn ask(
+        &self,
+        step: &Step,
+        question: &Question,
+        data: &Value,
+        clock: &RunClock,
+    ) -> StepEnd {
+        // The time-out of the question holds below, while the user is asked.
+        let _step_pause = clock.pause();
         let message = match question.message.render(data, self.workflow.missing_values.text()) {
             Ok(message) => message,
             Err(error) => {
-                let text = format!("the message cannot be evaluated: {error}");
-                return failed(step, StepFailure::Told(text));
+                return failed(
+                    step,
+                    workflow_failure(step, &format!("the message cannot be evaluated: {error}")),
+                );
             }
         };
-        // The limit of the step does not hold here, because its clock stops while the user is asked.
-        match tokio::time::timeout(step.timeout, self.ask_until_fit(question, &message)).await {
+        match tokio::time::timeout(step.timeout, self.ask_until_valid(question, &message)).await {
             Err(_) => refused(step, question.on_cancel, "timeout", "elicitation request timed out"),
-            Ok(Err(error)) => failed(step, StepFailure::Told(format!("the user cannot be asked: {error}"))),
+            Ok(Err(error)) => {
+                failed(step, StepFailure::Message(format!("the user cannot be asked: {error}")))
+            }
             Ok(Ok(Reaction::Accepted(content))) => accepted(content),
             Ok(Ok(Reaction::Declined)) => {
                 refused(step, question.on_decline, "decline", "elicitation request was declined by user")
             }
-            Ok(Ok(Reaction::Cancelled | Reaction::Unfit(_))) => {
+            Ok(Ok(Reaction::Cancelled | Reaction::Invalid(_))) => {
                 refused(step, question.on_cancel, "cancel", "elicitation request was cancelled by user")
             }
         }
     }
 
     /// Asks once more if the answer does not fit the schema.
-    async fn ask_until_fit(&self, question: &Question, message: &str) -> Result<Reaction, AskError> {
+    async fn ask_until_valid(&self, question: &Question, message: &str) -> Result<Reaction, AskError> {
         let reaction = self.ask_once(question, message).await?;
-        let Reaction::Unfit(problem) = &reaction else { return Ok(reaction) };
+        let Reaction::Invalid(problem) = &reaction else { return Ok(reaction) };
         self.ask_once(question, &format!("{message}\n\nThe last answer cannot be used: {problem}")).await
     }
 
@@ -56,7 +69,7 @@ impl Run<'_> {
         let _pause = self.state.clock.pause();
         let answer = self.outer.client.ask(asked).await?;
         if answer.as_str().len() > ANSWER_BYTES_MAX {
-            return Ok(Reaction::Unfit(format!("it is longer than {ANSWER_BYTES_MAX} bytes")));
+            return Ok(Reaction::Invalid(format!("it is longer than {ANSWER_BYTES_MAX} bytes")));
         }
         let members = answer.members().unwrap_or_default();
         let action = members.get("action").and_then(Json::decode_string);
@@ -64,9 +77,9 @@ impl Run<'_> {
             Some("accept") => {
                 let content = members.get("content").cloned().unwrap_or_else(Json::empty_object);
                 let data = content.decode::<serde_json::Value>().unwrap_or_default();
-                match question.validator.validate(&data) {
-                    Ok(()) => Reaction::Accepted(content),
-                    Err(error) => Reaction::Unfit(error.to_string()),
+                match schema_problem(&question.validator, &data) {
+                    None => Reaction::Accepted(content),
+                    Some(problem) => Reaction::Invalid(problem),
                 }
             }
             Some("decline") => Reaction::Declined,
@@ -89,7 +102,7 @@ fn accepted(content: Json) -> StepEnd {
 /// The end of a question that was not accepted.
 fn refused(step: &Step, reaction: OnRefusal, action: &str, problem: &str) -> StepEnd {
     if reaction == OnRefusal::Abort {
-        return failed(step, StepFailure::Told(format!("{problem}: step {}", step.id)));
+        return failed(step, StepFailure::Message(format!("{problem}: step {}", step.id)));
     }
     let skips = reaction == OnRefusal::SkipRemaining;
     let mut members = vec![("action", Value::string(action))];

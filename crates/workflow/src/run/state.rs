@@ -54,7 +54,7 @@ pub(crate) enum Consequence {
 #[derive(Clone, Debug)]
 pub(crate) enum StepFailure {
     /// A sentence, as templates read it in `.steps.ID.error`.
-    Told(String),
+    Message(String),
     /// The step took too long.
     TimedOut,
     /// A call was refused, with the sentence for templates.
@@ -64,7 +64,7 @@ pub(crate) enum StepFailure {
 impl StepFailure {
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Told(text) | Self::Refused(_, text) => text.clone(),
+            Self::Message(text) | Self::Refused(_, text) => text.clone(),
             Self::TimedOut => "the step timed out".to_owned(),
         }
     }
@@ -178,12 +178,17 @@ impl RunState {
         inner.result_bytes <= crate::policy::RESULTS_BYTES_MAX
     }
 
-    /// Counts a call that was made.
+    /// Counts a call that is about to be made.
     pub(crate) fn count_call(&self) {
         self.lock().calls += 1;
     }
 
-    /// Whether any call was made, so that something may have happened.
+    /// Takes back a call that was refused, so that nothing happened.
+    pub(crate) fn uncount_call(&self) {
+        self.lock().calls -= 1;
+    }
+
+    /// Whether any call was made or is under way, so that something may have happened.
     pub(crate) fn has_called(&self) -> bool {
         self.lock().calls > 0
     }

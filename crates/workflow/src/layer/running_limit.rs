@@ -8,24 +8,24 @@ use vmcp_domain::{Caller, User};
 use crate::policy::WorkflowPolicy;
 
 /// The running workflows by caller. All anonymous callers share one count.
-pub(super) struct Room {
+pub(super) struct RunningLimit {
     policy: WorkflowPolicy,
     running: Mutex<HashMap<Option<User>, usize>>,
 }
 
 /// A running workflow, which ends when this is dropped.
-pub(super) struct Place<'a> {
-    room: &'a Room,
+pub(super) struct Permit<'a> {
+    limit: &'a RunningLimit,
     user: Option<User>,
 }
 
-impl Room {
+impl RunningLimit {
     pub(super) fn new(policy: WorkflowPolicy) -> Self {
         Self { policy, running: Mutex::default() }
     }
 
     /// Counts one more workflow of a caller. `None` if too many run.
-    pub(super) fn enter(&self, caller: &Caller) -> Option<Place<'_>> {
+    pub(super) fn acquire(&self, caller: &Caller) -> Option<Permit<'_>> {
         let user = caller.user();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = running.values().sum();
@@ -36,13 +36,13 @@ impl Room {
             return None;
         }
         running.insert(user.clone(), own + 1);
-        Some(Place { room: self, user })
+        Some(Permit { limit: self, user })
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut running = self.room.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.limit.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = running.get_mut(&self.user) {
             *count -= 1;
             if *count == 0 {

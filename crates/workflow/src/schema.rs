@@ -1,0 +1,19 @@
+//! Values and their JSON Schemas.
+
+use jsonschema::Validator;
+use serde_json::Value;
+
+/// The longest description of a problem in characters.
+const PROBLEM_CHARS_MAX: usize = 300;
+
+/// The first reason why a value does not fit a schema, without the value itself: it may be long or secret.
+pub(crate) fn schema_problem(validator: &Validator, value: &Value) -> Option<String> {
+    let error = validator.validate(value).err()?;
+    let place = error.instance_path().to_string();
+    let problem = error.masked_with("the value").to_string();
+    let problem = match place.trim_start_matches('/') {
+        "" => problem,
+        place => format!("`{place}`: {problem}"),
+    };
+    Some(problem.chars().take(PROBLEM_CHARS_MAX).collect())
+}
