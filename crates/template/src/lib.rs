@@ -1,6 +1,6 @@
 //! Templates in the syntax of Go's `text/template`, with the functions `json`, `quote` and `fromJson` of ToolHive.
 //!
-//! A template is parsed once and evaluated many times. Parsing finds every syntax error, and [`Template::references`]
+//! A template is parsed once and evaluated many times. Parsing finds every syntax error, and [`Template::data_paths`]
 //! lists the data that a template reads, so that a workflow can be checked before it runs. Evaluation is bounded in
 //! steps, nesting and output.
 //!
@@ -17,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod data_paths;
 mod error;
 mod evaluate;
 mod functions;
@@ -25,13 +26,12 @@ mod number;
 mod parser;
 mod print;
 mod printf;
-mod references;
 mod tree;
 mod value;
 
+pub use data_paths::{DataPath, Segment};
 pub use error::{EvaluateError, ParseError, Position};
 pub use number::Number;
-pub use references::{Reference, Segment};
 pub use value::{List, Object, Value};
 
 use tree::Tree;
@@ -92,8 +92,8 @@ impl Template {
 
     /// The data that the template reads, in the order of the text.
     #[must_use]
-    pub fn references(&self) -> Vec<Reference> {
-        references::find(&self.tree)
+    pub fn data_paths(&self) -> Vec<DataPath> {
+        data_paths::find(&self.tree)
     }
 
     /// Evaluates the template and prints the result.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Data;
 use vmcp_json::Json;
-use vmcp_template::{EvaluateError, ParseError, Reference, Rendered, Template, Value};
+use vmcp_template::{DataPath, EvaluateError, ParseError, Rendered, Template, Value};
 
 use crate::fit::{self, Schema};
 use crate::policy::MissingValues;
@@ -60,20 +60,20 @@ impl ArgumentTemplate {
     }
 
     /// The data that the templates read, each with the path of its template below `path`.
-    pub(crate) fn references(&self, path: &str, found: &mut Vec<(String, Reference)>) {
+    pub(crate) fn data_paths(&self, path: &str, found: &mut Vec<(String, DataPath)>) {
         match self {
             Self::Constant(_) => {}
             Self::Template(template) => {
-                found.extend(template.references().into_iter().map(|one| (path.to_owned(), one)));
+                found.extend(template.data_paths().into_iter().map(|one| (path.to_owned(), one)));
             }
             Self::List(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    item.references(&format!("{path}[{index}]"), found);
+                    item.data_paths(&format!("{path}[{index}]"), found);
                 }
             }
             Self::Object(members) => {
                 for (name, member) in members {
-                    member.references(&format!("{path}[{name}]"), found);
+                    member.data_paths(&format!("{path}[{name}]"), found);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! Checks what an operator wrote. Every problem is found at once, with its path.
 
+mod data_paths;
 mod output;
 mod parts;
-mod references;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,8 +114,8 @@ fn check(source: &WorkflowSource, findings: &mut Findings) -> Option<Workflow> {
     }
     let mut steps = steps::check_all(&source.steps, findings);
     let output = source.output.as_ref().map(|output| output::check(output, findings));
-    let known = references::Known { source, parameters: &parameters };
-    references::check(&steps, output.as_ref(), &known, findings);
+    let known = data_paths::Known { source, parameters: &parameters };
+    data_paths::check(&steps, output.as_ref(), &known, findings);
     if let Err(id) = graph::order(&mut steps) {
         findings.problem("steps", format!("dependency cycle: step \"{id}\" waits for itself"));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vmcp_template::{Reference, Segment, Template};
+use vmcp_template::{DataPath, Segment, Template};
 
 use crate::definition::{Action, Step};
 
@@ -35,9 +35,9 @@ pub(crate) fn order(steps: &mut [Option<Step>]) -> Result<(), Arc<str>> {
 
 /// The ids of the steps that the templates of a step read. `None` for steps that are known only when it runs.
 fn read_steps(step: &Step) -> Vec<Option<String>> {
-    let mut references: Vec<Reference> = Vec::new();
+    let mut paths: Vec<DataPath> = Vec::new();
     let mut add = |template: Option<&Template>| {
-        references.extend(template.into_iter().flat_map(Template::references));
+        paths.extend(template.into_iter().flat_map(Template::data_paths));
     };
     add(step.condition.as_ref());
     match &step.action {
@@ -50,10 +50,10 @@ fn read_steps(step: &Step) -> Vec<Option<String>> {
     }
     if let Some(arguments) = step.call().and_then(|call| call.arguments.as_ref()) {
         let mut found = Vec::new();
-        arguments.references("", &mut found);
-        references.extend(found.into_iter().map(|(_, reference)| reference));
+        arguments.data_paths("", &mut found);
+        paths.extend(found.into_iter().map(|(_, path)| path));
     }
-    let ids = references.into_iter().filter_map(|reference| match reference.path.as_slice() {
+    let ids = paths.into_iter().filter_map(|one| match one.path.as_slice() {
         [Segment::Member(root), Segment::Member(id), ..] if root == "steps" => Some(Some(id.clone())),
         [Segment::Member(root), ..] if root == "steps" => Some(None),
         _ => None,

@@ -51,7 +51,7 @@ const DATA: &str = r#"{"params": {"list": [1, "b", null, {"c": 18446744073709551
 fn check(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let Ok(template) = Template::parse(&text) else { return };
-    assert!(template.references().len() <= text.len(), "a reference takes at least a character");
+    assert!(template.data_paths().len() <= text.len(), "a reference takes at least a character");
     let data = Json::parse(DATA).map_or(Value::Missing, |json| Value::decode(&json));
     let rendered = template.render(&data, MissingText::Empty);
     if let Ok(output) = &rendered {

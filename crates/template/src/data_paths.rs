@@ -7,7 +7,7 @@ use crate::value::Value;
 
 /// A path into the data of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
+pub struct DataPath {
     /// Where it is.
     pub position: Position,
     /// The names from the data on.
@@ -25,25 +25,24 @@ pub enum Segment {
     Computed,
 }
 
-/// The references of a template, in the order of its text. Paths below a value that is not known, such as the
+/// The data paths of a template, in the order of its text. Paths below a value that is not known, such as the
 /// item of `range`, are left out.
-pub(crate) fn find(tree: &Tree) -> Vec<Reference> {
-    let mut finder =
-        Finder { references: Vec::new(), is_direct: false, variables: vec![("$", Some(Vec::new()))] };
+pub(crate) fn find(tree: &Tree) -> Vec<DataPath> {
+    let mut finder = Finder { found: Vec::new(), is_direct: false, variables: vec![("$", Some(Vec::new()))] };
     finder.nodes(&tree.root, Some(&[]));
     // The data of a defined template is what its callers pass.
     for nodes in tree.definitions.values() {
         finder.variables = vec![("$", None)];
         finder.nodes(nodes, None);
     }
-    finder.references
+    finder.found
 }
 
 /// The path of a value from the data on. `None` if it is not known.
 type Path = Option<Vec<Segment>>;
 
 struct Finder<'a> {
-    references: Vec<Reference>,
+    found: Vec<DataPath>,
     /// Whether the last path was written as such.
     is_direct: bool,
     variables: Vec<(&'a str, Path)>,
@@ -99,7 +98,7 @@ impl<'a> Finder<'a> {
         self.variables.truncate(outside);
     }
 
-    /// Finds the references of a pipeline, and returns the path of its value.
+    /// Finds the data paths of a pipeline, and returns the path of its value.
     fn pipeline(&mut self, pipeline: &'a Pipeline, dot: Option<&[Segment]>, records: bool) -> Path {
         let mut path = None;
         for command in &pipeline.commands {
@@ -185,7 +184,7 @@ impl<'a> Finder<'a> {
     fn push(&mut self, position: Position, path: Path) {
         if let Some(path) = path.filter(|path| !path.is_empty()) {
             let is_direct = std::mem::take(&mut self.is_direct);
-            self.references.push(Reference { position, path, is_direct });
+            self.found.push(DataPath { position, path, is_direct });
         }
     }
 }
@@ -200,8 +199,8 @@ mod tests {
             super::Segment::Member(name) => name.clone(),
             super::Segment::Computed => "*".to_owned(),
         };
-        let references = template.references().into_iter();
-        references.map(|one| one.path.iter().map(segment).collect::<Vec<_>>().join(".")).collect()
+        let found = template.data_paths().into_iter();
+        found.map(|one| one.path.iter().map(segment).collect::<Vec<_>>().join(".")).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Checks what the templates read: the roots, the steps, the parameters, and the defaults of steps that may be skipped.
 
 use serde_json::Value as Data;
-use vmcp_template::{Reference, Segment};
+use vmcp_template::{DataPath, Segment};
 
 use super::Findings;
 use crate::definition::{Action, Output, OutputProperty, OutputSource, Step};
@@ -16,12 +16,12 @@ pub(super) struct Known<'a> {
 /// A reference with the path of its template, and whether ToolHive looks at it for defaults.
 struct Found {
     path: String,
-    reference: Reference,
+    reference: DataPath,
     /// A template of a nested argument, a list, or an inner step, which ToolHive does not look at.
     is_nested: bool,
 }
 
-/// Checks all references.
+/// Checks all data paths.
 pub(super) fn check(
     steps: &[Option<Step>],
     output: Option<&Output>,
@@ -49,33 +49,33 @@ pub(super) fn check(
     }
 }
 
-/// The references of a step.
+/// The data paths of a step.
 fn of_step(step: &Step, path: &str) -> Vec<Found> {
     let mut found = Vec::new();
-    let mut add = |path: String, references: Vec<Reference>| {
-        found.extend(references.into_iter().map(|reference| Found {
+    let mut add = |path: String, paths: Vec<DataPath>| {
+        found.extend(paths.into_iter().map(|reference| Found {
             path: path.clone(),
             reference,
             is_nested: false,
         }));
     };
     if let Some(condition) = &step.condition {
-        add(format!("{path}.condition"), condition.references());
+        add(format!("{path}.condition"), condition.data_paths());
     }
     match &step.action {
         Action::Call(_) => {}
-        Action::Ask(question) => add(format!("{path}.message"), question.message.references()),
+        Action::Ask(question) => add(format!("{path}.message"), question.message.data_paths()),
         Action::ForEach(for_each) => {
-            add(format!("{path}.collection"), for_each.collection.references());
+            add(format!("{path}.collection"), for_each.collection.data_paths());
             if let Some(condition) = &for_each.condition {
-                add(format!("{path}.step.condition"), condition.references());
+                add(format!("{path}.step.condition"), condition.data_paths());
             }
         }
     }
     if let Some(arguments) = step.call().and_then(|call| call.arguments.as_ref()) {
         let base = if matches!(step.action, Action::ForEach(_)) { ".step.arguments" } else { ".arguments" };
         let mut of_arguments = Vec::new();
-        arguments.references(&format!("{path}{base}"), &mut of_arguments);
+        arguments.data_paths(&format!("{path}{base}"), &mut of_arguments);
         found.extend(of_arguments.into_iter().map(|(path, reference)| Found {
             is_nested: path.contains(".step.")
                 || path.split(".arguments").nth(1).is_some_and(|rest| rest.matches('[').count() > 1),
@@ -94,8 +94,8 @@ fn each_output(
     for (name, property) in properties {
         match &property.source {
             OutputSource::Template(template) => {
-                let references = template.references().into_iter();
-                found.extend(references.map(|reference| Found {
+                let paths = template.data_paths().into_iter();
+                found.extend(paths.map(|reference| Found {
                     path: format!("{path}.{name}.value"),
                     reference,
                     is_nested: false,
