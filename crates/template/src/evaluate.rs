@@ -6,6 +6,8 @@ use crate::tree::{Base, Branch, Command, Node, Operand, Pipeline, Term, Tree};
 use crate::value::Value;
 use crate::{MissingText, OUTPUT_BYTES_MAX, STEP_BYTES, STEPS_MAX, TEMPLATE_CALLS_MAX, print};
 
+/// How much more a decoded byte costs than a copied one.
+const DECODE_WEIGHT: usize = 8;
 /// What Go prints for a value that does not exist.
 const NO_VALUE: &str = "<no value>";
 
@@ -239,7 +241,9 @@ impl<'a> Evaluation<'a> {
         }
         arguments.extend(last);
         let read: usize = arguments.iter().filter_map(Value::as_text).map(str::len).sum();
-        self.charge(position, read)?;
+        // Decoding JSON takes several times as long as copying it.
+        let weight = if function == Function::FromJson { DECODE_WEIGHT } else { 1 };
+        self.charge(position, read.saturating_mul(weight))?;
         if read > OUTPUT_BYTES_MAX {
             return fail(position, format!("the texts are longer than {OUTPUT_BYTES_MAX} bytes"));
         }
