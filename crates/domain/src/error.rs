@@ -199,6 +199,24 @@ fn format_seconds(duration: Duration) -> String {
 }
 
 impl Error {
+    /// True if no backend read the request: it was refused before, or could not be sent. Refusals by limits are not
+    /// among them.
+    #[must_use]
+    pub fn was_not_sent(&self) -> bool {
+        matches!(
+            self,
+            Self::BackendUnavailable { was_read: false, .. }
+                | Self::BackendBusy { was_read: false, .. }
+                | Self::BackendFull { .. }
+                | Self::UnknownTool(_)
+                | Self::UnknownResource(_)
+                | Self::UnknownPrompt(_)
+                | Self::Denied
+                | Self::IdentityRequired(_)
+                | Self::Overloaded
+        )
+    }
+
     /// The error's class: a label from a fixed set, for metrics, logs and `/status`.
     #[must_use]
     pub fn class(&self) -> &'static str {

@@ -43,19 +43,7 @@ impl RefundOn {
 
 /// The error class for which a call is refunded; `None` if it stays charged.
 pub(crate) fn refund_reason(error: &Error, also: &[RefundOn]) -> Option<&'static str> {
-    let never_left = matches!(
-        error,
-        Error::BackendUnavailable { was_read: false, .. }
-            | Error::BackendBusy { was_read: false, .. }
-            | Error::BackendFull { .. }
-            | Error::UnknownTool(_)
-            | Error::UnknownResource(_)
-            | Error::UnknownPrompt(_)
-            | Error::Denied
-            | Error::IdentityRequired(_)
-            | Error::Overloaded
-    );
-    (never_left || also.iter().any(|refund| refund.matches(error))).then(|| error.class())
+    (error.was_not_sent() || also.iter().any(|refund| refund.matches(error))).then(|| error.class())
 }
 
 #[cfg(test)]
