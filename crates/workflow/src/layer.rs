@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value as Data;
 use vmcp_domain::{
     CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, ProtocolVersion,
-    Question, QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, Tool, ToolList,
-    forward,
+    Question, QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, ToolList, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
@@ -102,7 +101,10 @@ impl Workflows {
         let listing = CallContext { startup_wait: StartupWait::Complete, ..ctx.clone() };
         let list = self.inner.list_tools(&listing).await?;
         let offers = self.offers_of(&list);
-        let Some(tools) = offers.tools_of(index) else { return Err(Error::UnknownTool(request.name)) };
+        let Some(tools) = offers.tools_of(index) else {
+            // It is not offered. Another tool may have its name.
+            return self.inner.call_tool(ctx, request).await;
+        };
         let Some(_permit) = self.running.acquire(&ctx.caller) else {
             return Ok(tool_result::failure(TOO_MANY_RUN));
         };
@@ -147,7 +149,8 @@ fn planned_calls(run: &Run<'_>) -> Vec<CallTool> {
 /// The context of the calls of a run.
 fn run_context(ctx: &CallContext, workflow: &Workflow, state: &RunState) -> CallContext {
     CallContext {
-        // Questions of backends are answered here, as for a client with sessions.
+        // A client of 2026-07-28 would get the questions of a backend as the result of a step. With sessions, backends are
+        // driven until they have a result, and ask through the client port.
         protocol: ctx.protocol.min(ProtocolVersion::NEWEST_WITH_SESSIONS),
         startup_wait: StartupWait::Complete,
         run: Some(CallRun::new(&state.id, RunKind::Workflow, workflow.name())),
@@ -174,14 +177,7 @@ fn parameters(workflow: &Workflow, arguments: Option<&Json>) -> Result<Json, Str
         Some(json) => json.members().map_err(|_| "the arguments must be an object".to_owned())?,
     };
     // Some models write null for an argument that they leave out.
-    let nulls: Vec<String> = members
-        .iter()
-        .filter(|(name, value)| value.is_null() && workflow.not_nullable.contains(name.as_ref()))
-        .map(|(name, _)| name.into_owned())
-        .collect();
-    for name in nulls {
-        members.remove(&name);
-    }
+    members.retain(|name, value| !(value.is_null() && workflow.not_nullable.contains(name)));
     for (name, default) in &workflow.defaults {
         if members.get(name).is_none() {
             members.insert(name, default.clone());
@@ -207,14 +203,7 @@ impl Gateway for Workflows {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
         match self.workflows.iter().position(|workflow| workflow.name == *request.name.as_str()) {
             None => self.inner.call_tool(ctx, request),
-            Some(index) => Box::pin(async move {
-                let list = self.inner.list_tools(ctx).await?;
-                if list.iter().any(|tool: &Tool| tool.name == request.name) {
-                    // The workflow is not offered, because a tool has its name.
-                    return self.inner.call_tool(ctx, request).await;
-                }
-                self.call(ctx, index, request).await
-            }),
+            Some(index) => Box::pin(self.call(ctx, index, request)),
         }
     }
 

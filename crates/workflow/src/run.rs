@@ -12,7 +12,8 @@ use std::time::Duration;
 use ahash::AHashMap;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use vmcp_domain::{CallContext, CallTool, Error, Reservation, ReserveBudget, SharedGateway, Tool};
+use serde_json::Value as Data;
+use vmcp_domain::{CallContext, CallTool, Error, Reservation, ReserveBudget, SharedGateway, ToolName};
 use vmcp_json::{Json, Members};
 use vmcp_template::{Template, Value};
 
@@ -41,10 +42,21 @@ pub(crate) struct Run<'a> {
     /// The context of the request, whose client is asked and told of progress.
     pub(crate) outer: &'a CallContext,
     /// The tools that the steps name.
-    pub(crate) tools: &'a AHashMap<String, Tool>,
+    pub(crate) tools: &'a StepTools,
     pub(crate) state: RunState,
     /// Charges limits in advance. `None` if calls are charged when they are made.
     pub(crate) reserver: Option<&'a dyn ReserveBudget>,
+}
+
+/// The tools of a workflow by the names in its steps.
+pub(crate) type StepTools = AHashMap<String, StepTool>;
+
+/// A tool that steps call.
+pub(crate) struct StepTool {
+    /// The advertised name.
+    pub(crate) name: ToolName,
+    /// The JSON Schema of its arguments, decoded once for all calls.
+    pub(crate) schema: Option<Data>,
 }
 
 /// The end of a step with its cost.

@@ -9,6 +9,7 @@ use vmcp_json::Json;
 use vmcp_wire::definitions;
 
 use crate::definition::Workflow;
+use crate::run::{StepTool, StepTools};
 use crate::{hints, output};
 
 /// A workflow, and whether it is offered.
@@ -24,8 +25,8 @@ pub struct Offer {
 pub(super) struct Offers {
     /// The list with the offered workflows at its end.
     list: Arc<ToolList>,
-    /// For each workflow its tools by the names in its steps, or why it is not offered.
-    resolved: Vec<Result<AHashMap<String, Tool>, String>>,
+    /// For each workflow its tools, or why it is not offered.
+    resolved: Vec<Result<StepTools, String>>,
 }
 
 impl Offers {
@@ -51,7 +52,7 @@ impl Offers {
     }
 
     /// The tools of a workflow that is offered.
-    pub(super) fn tools_of(&self, index: usize) -> Option<&AHashMap<String, Tool>> {
+    pub(super) fn tools_of(&self, index: usize) -> Option<&StepTools> {
         self.resolved.get(index)?.as_ref().ok()
     }
 
@@ -66,16 +67,17 @@ impl Offers {
 }
 
 /// The workflow as a tool, and the tools that it calls.
-fn offer(workflow: &Workflow, names: &ToolNames<'_>) -> Result<(Tool, AHashMap<String, Tool>), String> {
+fn offer(workflow: &Workflow, names: &ToolNames<'_>) -> Result<(Tool, StepTools), String> {
     if names.advertised.contains_key(&*workflow.name) {
         return Err("a backend's tool has the same name".to_owned());
     }
-    let mut tools = AHashMap::new();
-    for name in workflow.tools() {
-        let tool = names.find(name).ok_or_else(|| format!("there is no tool `{name}`"))?;
-        tools.insert(name.to_owned(), tool.clone());
-    }
-    let annotations = hints::combined(&workflow.annotations, &hints::floor(tools.values()))
+    let found = workflow.tools().map(|name| match names.find(name) {
+        Some(tool) => Ok((name, tool)),
+        None => Err(format!("there is no tool `{name}`")),
+    });
+    let found: Vec<(&str, &Tool)> = found.collect::<Result<_, _>>()?;
+    let floor = hints::floor(found.iter().map(|(_, tool)| *tool));
+    let annotations = hints::combined(&workflow.annotations, &floor)
         .map_err(|name| format!("`annotations.{name}` says that it is safer than the tools that it calls"))?;
     let mut definition = json!({
         "name": workflow.name,
@@ -107,7 +109,11 @@ fn offer(workflow: &Workflow, names: &ToolNames<'_>) -> Result<(Tool, AHashMap<S
         definition: read.definition,
         overrides: ToolOverride::default(),
     };
-    Ok((tool, tools))
+    let step_tool = |tool: &Tool| StepTool {
+        name: tool.name.clone(),
+        schema: tool.definition.get("inputSchema").and_then(|schema| schema.decode().ok()),
+    };
+    Ok((tool, found.into_iter().map(|(name, tool)| (name.to_owned(), step_tool(tool))).collect()))
 }
 
 /// The tools of a list by the names that steps may use.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value as Data;
 use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, RunStep};
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
@@ -60,12 +59,14 @@ impl Run<'_> {
         let Some(tool) = self.tools.get(call.tool.as_str()) else {
             return Err(format!("there is no tool `{}`, or this caller may not use it", call.tool));
         };
-        let schema = tool.definition.get("inputSchema").and_then(|schema| schema.decode::<Data>().ok());
         let arguments = match &call.arguments {
             None => None,
             Some(template) => {
-                let rendered =
-                    template.render(data, schema.as_ref().map(Schema::new), self.workflow.missing_values);
+                let rendered = template.render(
+                    data,
+                    tool.schema.as_ref().map(Schema::new),
+                    self.workflow.missing_values,
+                );
                 let rendered =
                     rendered.map_err(|error| format!("the arguments cannot be evaluated: {error}"))?;
                 Some(rendered.unwrap_or_else(Json::empty_object))
@@ -121,23 +122,10 @@ impl Run<'_> {
     }
 }
 
-/// Whether the call was not made.
+/// Whether nothing can have happened: a limit refused the call, or it was not sent.
 fn was_not_made(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Denied
-            | Error::IdentityRequired(_)
-            | Error::RateLimited(_)
-            | Error::Looping(_)
-            | Error::LimitsUnavailable
-            | Error::UnknownTool(_)
-            | Error::InvalidRequest(_)
-            | Error::MissingCapability(_)
-            | Error::BackendUnavailable { .. }
-            | Error::BackendBusy { .. }
-            | Error::BackendFull { .. }
-            | Error::Overloaded
-    )
+    error.was_not_sent()
+        || matches!(error, Error::RateLimited(_) | Error::Looping(_) | Error::LimitsUnavailable)
 }
 
 fn call_failure(error: Error, call: &Call, step: &str) -> CallFailure {
