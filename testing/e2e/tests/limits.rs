@@ -17,6 +17,12 @@ use vmcp_e2e::wait;
 
 /// Replaces the list by two tools. The other tools can still be called by name.
 const OPTIMIZER: &str = "optimizer: {embeddingProvider: none}\n";
+/// A workflow for each tool, which calls it.
+const WORKFLOWS: &str = r#"
+compositeTools:
+  - {name: run_echo, description: d, steps: [{id: a, tool: echo, arguments: {text: "{{.params.text}}"}}]}
+  - {name: run_whoami, description: d, steps: [{id: a, tool: whoami}]}
+"#;
 
 /// The limited tool, and a tool without a limit.
 const LIMITED: &str = "echo";
@@ -56,6 +62,18 @@ fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'st
         let mut client = HttpClient::open(&gateway.url, family)?;
         routes.push((name, Box::new(move |tool| ask_by_name(&mut client, tool))));
     }
+    for (name, family) in [
+        ("workflow, with sessions", ProtocolFamily::Sessions),
+        ("workflow, 2026-07-28", ProtocolFamily::Stateless),
+    ] {
+        let mut client = HttpClient::open(&gateway.url, family)?;
+        routes.push((name, Box::new(move |tool| ask(&mut client, &format!("run_{tool}")))));
+    }
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
+    routes.push((
+        "workflow, call_tool",
+        Box::new(move |tool| ask_by_name(&mut client, &format!("run_{tool}"))),
+    ));
     for (name, family) in
         [("stdio, with sessions", ProtocolFamily::Sessions), ("stdio, 2026-07-28", ProtocolFamily::Stateless)]
     {
@@ -115,18 +133,18 @@ fn refusal(message: &Value) -> Option<(i64, String, u64)> {
 fn every_route_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
     // One token for each path, and no refill while the test runs.
-    let text = configured(&limits(10, "10000h", &redis, OPTIMIZER))?;
+    let text = configured(&limits(13, "10000h", &redis, &format!("{OPTIMIZER}{WORKFLOWS}")))?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, &text)?;
     let gateway = Gateway::start(&text)?;
-    let mut roads = routes(&gateway, &file)?;
-    assert_eq!(roads.len(), 10, "a token for each road");
-    for (name, call) in &mut roads {
+    let mut paths = routes(&gateway, &file)?;
+    assert_eq!(paths.len(), 13, "a token for each path");
+    for (name, call) in &mut paths {
         let answer = call(LIMITED)?;
         ensure!(refusal(&answer).is_none(), "{name} has a token: {answer}");
     }
-    for (name, call) in &mut roads {
+    for (name, call) in &mut paths {
         let answer = call(LIMITED)?;
         let (code, message, retry) =
             refusal(&answer).with_context(|| format!("{name} is refused: {answer}"))?;
