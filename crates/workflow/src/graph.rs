@@ -13,15 +13,24 @@ use crate::definition::{Action, Step};
 pub(crate) fn order(steps: &mut [Option<Step>]) -> Result<(), Arc<str>> {
     let ids: Vec<Option<Arc<str>>> =
         steps.iter().map(|step| step.as_ref().map(|step| step.id.clone())).collect();
-    for step in steps.iter_mut().flatten() {
-        let own = ids.iter().position(|known| known.as_ref() == Some(&step.id)).unwrap_or(0);
+    let mut reads_unknown = Vec::new();
+    for (own, step) in steps.iter_mut().enumerate() {
+        let Some(step) = step else { continue };
         for read in read_steps(step) {
             match read {
-                // The steps that it reads are not known: those before it in the file.
-                None => step.after.extend(0..own),
+                None => reads_unknown.push(own),
                 Some(id) => step.after.extend(ids.iter().position(|known| known.as_deref() == Some(&*id))),
             }
         }
+    }
+    // A step whose reads are not known waits for the steps before it in the file that do not wait for it.
+    for own in reads_unknown {
+        let before: Vec<usize> = (0..own).filter(|other| !waits_for(steps, *other, own)).collect();
+        if let Some(Some(step)) = steps.get_mut(own) {
+            step.after.extend(before);
+        }
+    }
+    for step in steps.iter_mut().flatten() {
         step.after.sort_unstable();
         step.after.dedup();
     }
@@ -31,6 +40,21 @@ pub(crate) fn order(steps: &mut [Option<Step>]) -> Result<(), Arc<str>> {
         Some(index) => Err(ids.get(index).cloned().flatten().unwrap_or_default()),
         None => Ok(()),
     }
+}
+
+/// Whether a step waits for another one, directly or through others.
+fn waits_for(steps: &[Option<Step>], step: usize, other: usize) -> bool {
+    let (mut seen, mut left) = (vec![false; steps.len()], vec![step]);
+    while let Some(index) = left.pop() {
+        let (Some(Some(step)), Some(seen)) = (steps.get(index), seen.get_mut(index)) else { continue };
+        if step.after.contains(&other) {
+            return true;
+        }
+        if !std::mem::replace(seen, true) {
+            left.extend(&step.after);
+        }
+    }
+    false
 }
 
 /// The ids of the steps that the templates of a step read. `None` for steps that are known only when it runs.
@@ -85,6 +109,33 @@ fn cycle(after: &[&[usize]]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::cycle;
+    use crate::definition::Workflow;
+    use crate::source::{StepSource, WorkflowSource};
+
+    #[test]
+    fn a_step_that_reads_all_steps_waits_for_those_that_do_not_wait_for_it() {
+        let step = |id: &str, after: &[&str], condition: &str| StepSource {
+            id: id.to_owned(),
+            tool: Some("t".to_owned()),
+            depends_on: after.iter().map(|id| (*id).to_owned()).collect(),
+            condition: Some(condition.to_owned()),
+            ..StepSource::default()
+        };
+        let source = WorkflowSource {
+            name: "w".to_owned(),
+            description: Some("d".to_owned()),
+            steps: vec![
+                step("first", &[], "true"),
+                step("last", &["middle"], "true"),
+                step("middle", &["all"], "true"),
+                step("all", &[], "{{ne (json .steps) \"{}\"}}"),
+            ],
+            ..WorkflowSource::default()
+        };
+        let (workflow, findings) = Workflow::check(&source);
+        let steps = workflow.unwrap_or_else(|| panic!("{findings:?}")).steps;
+        assert_eq!(steps.iter().map(|step| &*step.after).collect::<Vec<_>>(), [&[][..], &[2], &[3], &[0]]);
+    }
 
     #[test]
     fn cycles_are_found() {
