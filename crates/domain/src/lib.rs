@@ -51,8 +51,10 @@ pub use request::message::{
     TASK_RESULT_TYPE, TaskHandle, TaskOperation, TaskRequest,
 };
 pub use request::reservation::Reservation;
-pub use request::reserve_budget::ReserveBudget;
-pub use request::run::{CallRun, RunKind, RunStep};
+pub use request::reserve_budget::{PlannedCall, ReserveBudget};
+pub use request::run::{
+    CallRun, RunEvent, RunKind, RunObserver, RunOutcome, RunStep, StepAction, StepReport, StepStatus,
+};
 pub use request::scope::{CallerScope, ChangeAudience, IsolationScope};
 pub use request::secret::Secret;
 pub use request::version::ProtocolVersion;

@@ -16,7 +16,7 @@ use vmcp_ratelimit::{
     Limiter, LimitsResource, MethodsRateLimited, RateLimited, Reserver, VirtualRateLimited,
 };
 use vmcp_timing::SystemClock;
-use vmcp_workflow::{Workflow, Workflows};
+use vmcp_workflow::{Workflow, WorkflowPorts, Workflows};
 
 use crate::metrics::Metrics;
 use crate::metrics::observe::Observed;
@@ -181,7 +181,8 @@ fn wrap_workflows(
         let reserver: Arc<dyn ReserveBudget> = Arc::new(Reserver::new(federation.clone(), limiter.clone()));
         reserver
     });
-    let layer = Workflows::wrap(builder.gateway.clone(), workflows, policy, reserver, now);
+    let ports = WorkflowPorts { reserver, observer: None, now };
+    let layer = Workflows::wrap(builder.gateway.clone(), workflows, policy, ports);
     builder.wrap("workflows", |_| layer.clone());
     if let Some(limiter) = limiter.cloned() {
         builder.wrap("ratelimit-workflows", |inner| VirtualRateLimited::wrap(inner, limiter, &tools));

@@ -1,14 +1,14 @@
 //! The results of runs as clients see them.
 
 use serde_json::{Map, json};
-use vmcp_domain::{Error, Reply};
+use vmcp_domain::{Error, Reply, RunOutcome, StepStatus};
 use vmcp_json::{Json, Members};
 use vmcp_wire::tool_result;
 
 use crate::definition::Workflow;
 use crate::fit;
 use crate::output;
-use crate::run::state::{RunState, StepFailure, StepRecord, StepStatus};
+use crate::run::state::{RunState, StepFailure, StepRecord};
 use crate::run::{Run, RunEnd};
 
 /// The key of the steps in `_meta`.
@@ -22,9 +22,11 @@ const META_BYTES_MAX: usize = 16 << 10;
 /// The refusal of a limit, if nothing was called before it.
 pub(crate) fn answer(run: &Run<'_>, end: RunEnd) -> Result<Reply, Error> {
     let state = &run.state;
-    let mut reply = match end {
+    let (outcome, mut reply) = match end {
         RunEnd::Completed => completed(run.workflow, state),
-        RunEnd::TimedOut => failure(run.workflow, state, "Workflow execution timeout exceeded"),
+        RunEnd::TimedOut => {
+            (RunOutcome::TimedOut, failure(run.workflow, state, "Workflow execution timeout exceeded"))
+        }
         RunEnd::Failed { failure: StepFailure::Refused(error, _), .. }
             if is_limit(&error) && !state.has_called() =>
         {
@@ -32,15 +34,18 @@ pub(crate) fn answer(run: &Run<'_>, end: RunEnd) -> Result<Reply, Error> {
         }
         RunEnd::Failed { step, failure: StepFailure::TimedOut } => {
             let id = &run.workflow.steps[step].id;
-            failure(run.workflow, state, &format!("Workflow execution timeout exceeded in step \"{id}\""))
+            let text = format!("Workflow execution timeout exceeded in step \"{id}\"");
+            (RunOutcome::TimedOut, failure(run.workflow, state, &text))
         }
         RunEnd::Failed { failure: told, .. } => {
-            failure(run.workflow, state, &format!("Workflow execution failed: {}", told.text()))
+            let text = format!("Workflow execution failed: {}", told.text());
+            (RunOutcome::Failed, failure(run.workflow, state, &text))
         }
     };
     let mut meta = Members::new();
     meta.insert(META_KEY, report(run.workflow, state));
     reply.members.insert("_meta", meta.to_json());
+    run.report_end(outcome, Some(&reply));
     Ok(reply)
 }
 
@@ -52,25 +57,26 @@ fn is_limit(error: &Error) -> bool {
     )
 }
 
-fn completed(workflow: &Workflow, state: &RunState) -> Reply {
+fn completed(workflow: &Workflow, state: &RunState) -> (RunOutcome, Reply) {
     let value = match &workflow.output {
         Some(output) => {
             match output::build(output, &state.data("completed", None), workflow.missing_values) {
                 Ok(value) => value,
                 Err(problem) => {
                     let text = format!("Workflow execution failed: output construction failed: {problem}");
-                    return failure(workflow, state, &text);
+                    return (RunOutcome::Failed, failure(workflow, state, &text));
                 }
             }
         }
         None => state.last_output().map_or_else(fit::null, |output| output.to_json()),
     };
-    if value.is_object() {
+    let reply = if value.is_object() {
         let text = value.as_str().to_owned();
         tool_result::structured(value, &text)
     } else {
         tool_result::text(value.as_str())
-    }
+    };
+    (RunOutcome::Completed, reply)
 }
 
 /// A failed result that says what was done.
@@ -105,7 +111,7 @@ fn report(workflow: &Workflow, state: &RunState) -> Json {
                 return (step.id.to_string(), report);
             };
             let mut report = json!({
-                "status": record.status.name(),
+                "status": record.status.as_str(),
                 "ms": u64::try_from(record.took.as_millis()).unwrap_or(u64::MAX),
                 "retries": record.retries,
             });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Data;
 use vmcp_json::Json;
-use vmcp_template::{DataPath, EvaluateError, ParseError, Rendered, Template, Value};
+use vmcp_template::{DataPath, EvaluateError, ParseError, Rendered, Segment, Template, Value};
 
 use crate::fit::{self, Schema};
 use crate::policy::MissingValues;
@@ -77,6 +77,17 @@ impl ArgumentTemplate {
                 }
             }
         }
+    }
+
+    /// Whether the templates read what steps yield, or data that is known only when they are evaluated.
+    pub(crate) fn reads_results(&self) -> bool {
+        let mut found = Vec::new();
+        self.data_paths("", &mut found);
+        let is_known = |path: &DataPath| match path.path.first() {
+            Some(Segment::Member(root)) => root == "params",
+            Some(Segment::Computed) | None => false,
+        };
+        !found.iter().all(|(_, path)| is_known(path))
     }
 
     /// Evaluates the templates and fits each value to `schema`, the JSON Schema of this value. `None` for a

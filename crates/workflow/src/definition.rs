@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonschema::Validator;
-use vmcp_domain::{RoutingTarget, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{RoutingTarget, StepAction, Tool, ToolHints, ToolOverride};
 use vmcp_json::Json;
 use vmcp_template::{Template, Value};
 
@@ -65,7 +65,7 @@ impl Workflow {
 pub(crate) struct Step {
     pub(crate) id: Arc<str>,
     pub(crate) action: Action,
-    pub(crate) condition: Option<Template>,
+    pub(crate) condition: Option<Condition>,
     /// The indices of the steps that end before this one starts.
     pub(crate) after: Vec<usize>,
     pub(crate) on_failure: OnFailure,
@@ -83,6 +83,23 @@ impl Step {
             Action::Ask(_) => None,
         }
     }
+
+    /// What the step does, for observers.
+    pub(crate) fn kind(&self) -> StepAction {
+        match self.action {
+            Action::Call(_) => StepAction::Call,
+            Action::Ask(_) => StepAction::Ask,
+            Action::ForEach(_) => StepAction::ForEach,
+        }
+    }
+}
+
+/// Decides whether a step, or an item, is skipped.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) template: Template,
+    /// What the operator wrote.
+    pub(crate) text: String,
 }
 
 /// What a step does.
@@ -98,6 +115,8 @@ pub(crate) enum Action {
 pub(crate) struct Call {
     pub(crate) tool: String,
     pub(crate) arguments: Option<ArgumentTemplate>,
+    /// Whether the arguments read what other steps yield.
+    pub(crate) reads_results: bool,
     pub(crate) retry: Retry,
 }
 
@@ -119,7 +138,7 @@ pub(crate) struct ForEach {
     pub(crate) parallel: usize,
     pub(crate) items_max: usize,
     pub(crate) call: Call,
-    pub(crate) condition: Option<Template>,
+    pub(crate) condition: Option<Condition>,
     pub(crate) on_failure: OnFailure,
     pub(crate) default_results: Option<Value>,
     pub(crate) timeout: Duration,

@@ -63,13 +63,13 @@ fn read_steps(step: &Step) -> Vec<Option<String>> {
     let mut add = |template: Option<&Template>| {
         paths.extend(template.into_iter().flat_map(Template::data_paths));
     };
-    add(step.condition.as_ref());
+    add(step.condition.as_ref().map(|condition| &condition.template));
     match &step.action {
         Action::Call(_) => {}
         Action::Ask(question) => add(Some(&question.message)),
         Action::ForEach(for_each) => {
             add(Some(&for_each.collection));
-            add(for_each.condition.as_ref());
+            add(for_each.condition.as_ref().map(|condition| &condition.template));
         }
     }
     if let Some(arguments) = step.call().and_then(|call| call.arguments.as_ref()) {
@@ -80,7 +80,8 @@ fn read_steps(step: &Step) -> Vec<Option<String>> {
     let ids = paths.into_iter().filter_map(|one| match one.path.as_slice() {
         [Segment::Member(root), Segment::Member(id), ..] if root == "steps" => Some(Some(id.clone())),
         [Segment::Member(root), ..] if root == "steps" => Some(None),
-        _ => None,
+        [Segment::Computed, ..] | [] => Some(None),
+        [Segment::Member(_), ..] => None,
     });
     // A step that reads itself reads nothing.
     ids.filter(|id| id.as_deref() != Some(&*step.id)).collect()

@@ -7,9 +7,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value as Data;
+use tracing::Instrument as _;
 use vmcp_domain::{
-    CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, ProtocolVersion,
-    Question, QuestionKind, Reply, ReserveBudget, RunKind, SharedGateway, StartupWait, ToolList, forward,
+    CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, PlannedCall,
+    ProtocolVersion, Question, QuestionKind, Reply, ReserveBudget, RunKind, RunObserver, SharedGateway,
+    StartupWait, ToolList, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
@@ -29,12 +31,24 @@ use running_limit::RunningLimit;
 const TOO_MANY_RUN: &str =
     "Not started: too many workflows are running. Try again when one of yours has ended";
 
+/// What the layer uses of other parts of the gateway.
+pub struct WorkflowPorts {
+    /// Charges limits in advance. `None` without limits.
+    pub reserver: Option<Arc<dyn ReserveBudget>>,
+    /// Learns what happens in runs.
+    pub observer: Option<Arc<dyn RunObserver>>,
+    /// The time of day as RFC 3339, which templates read.
+    pub now: fn() -> String,
+}
+
 /// The layer.
 pub struct Workflows {
     inner: SharedGateway,
     workflows: Arc<[Workflow]>,
     /// Charges limits in advance. `None` without limits.
     reserver: Option<Arc<dyn ReserveBudget>>,
+    /// Learns what happens in runs.
+    observer: Option<Arc<dyn RunObserver>>,
     /// The time of day, as RFC 3339.
     now: fn() -> String,
     running: RunningLimit,
@@ -44,21 +58,20 @@ pub struct Workflows {
 }
 
 impl Workflows {
-    /// Wraps `inner`, and offers `workflows` in addition to its tools. `now` is the time of day as RFC 3339, which
-    /// templates read.
+    /// Wraps `inner`, and offers `workflows` in addition to its tools.
     #[must_use]
     pub fn wrap(
         inner: SharedGateway,
         workflows: Arc<[Workflow]>,
         policy: WorkflowPolicy,
-        reserver: Option<Arc<dyn ReserveBudget>>,
-        now: fn() -> String,
+        WorkflowPorts { reserver, observer, now }: WorkflowPorts,
     ) -> Arc<Self> {
         let running = RunningLimit::new(policy);
         Arc::new(Self {
             inner,
             workflows,
             reserver,
+            observer,
             now,
             running,
             offers: DerivedCache::default(),
@@ -126,24 +139,38 @@ impl Workflows {
             tools,
             state,
             reserver: self.reserver.as_deref().filter(|_| workflow.reserves),
+            planned: Vec::new(),
+            observer: self.observer.as_deref(),
         };
-        run.ctx.reservation = run.reserve(&planned_calls(&run)).await?;
-        let end = run.run().await;
+        run.planned = planned_calls(&run);
+        let calls: Vec<PlannedCall> = run.planned.iter().flatten().cloned().collect();
+        run.ctx.reservation = run.reserve(&calls).await?;
+        run.report_start(&params);
+        let span = tracing::info_span!("workflow", name = workflow.name(), run = run.state.id);
+        let end = run.run().instrument(span).await;
         crate::answer::answer(&run, end)
     }
 }
 
-/// The calls that the steps make for certain, unless they are skipped. What a step before them yields is not known yet:
-/// arguments that read it are left out, and such a call is charged anew if its price depends on them.
-fn planned_calls(run: &Run<'_>) -> Vec<CallTool> {
+/// The calls that the steps make for certain, unless they are skipped, by the indices of the steps. Arguments that read
+/// what a step before yields are not known yet.
+fn planned_calls(run: &Run<'_>) -> Vec<Option<PlannedCall>> {
     let data = run.state.data("pending", None);
-    let steps = run.workflow.steps.iter().filter_map(|step| match &step.action {
-        Action::Call(call) => Some(call),
+    let plan = |call: &Call| {
+        let known = !call.reads_results;
+        match run.request(call, &data) {
+            Ok(request) if known => Some(PlannedCall { call: request, arguments_known: true }),
+            Ok(_) | Err(_) => {
+                let request = run.request(&Call { arguments: None, ..call.clone() }, &data).ok()?;
+                Some(PlannedCall { call: request, arguments_known: false })
+            }
+        }
+    };
+    let steps = run.workflow.steps.iter().map(|step| match &step.action {
+        Action::Call(call) => plan(call),
         Action::Ask(_) | Action::ForEach(_) => None,
     });
-    let without_arguments = |call: &Call| run.request(&Call { arguments: None, ..call.clone() }, &data);
-    let requests = steps.map(|call| run.request(call, &data).or_else(|_| without_arguments(call)));
-    requests.filter_map(Result::ok).collect()
+    steps.collect()
 }
 
 /// The context of the calls of a run.

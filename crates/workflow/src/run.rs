@@ -2,6 +2,7 @@
 
 mod call;
 pub(crate) mod clock;
+mod events;
 mod for_each;
 mod question;
 pub(crate) mod state;
@@ -13,15 +14,17 @@ use ahash::AHashMap;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value as Data;
-use vmcp_domain::{CallContext, CallTool, Error, Reservation, ReserveBudget, SharedGateway, ToolName};
-use vmcp_json::{Json, Members};
-use vmcp_template::{Template, Value};
+use vmcp_domain::{
+    CallContext, Error, PlannedCall, Reservation, ReserveBudget, RunObserver, SharedGateway, StepStatus,
+    ToolName,
+};
+use vmcp_template::Value;
 
-use crate::definition::{Action, OnFailure, Step, Workflow};
+use crate::definition::{Action, Condition, OnFailure, Step, Workflow};
 use crate::policy::PARALLEL_STEPS_MAX;
 use crate::port::RunPort;
 use crate::run::clock::RunClock;
-use crate::run::state::{Consequence, RunState, StepEnd, StepFailure, StepStatus};
+use crate::run::state::{Consequence, RunState, StepEnd, StepFailure};
 
 /// How a run ended.
 pub(crate) enum RunEnd {
@@ -46,6 +49,19 @@ pub(crate) struct Run<'a> {
     pub(crate) state: RunState,
     /// Charges limits in advance. `None` if calls are charged when they are made.
     pub(crate) reserver: Option<&'a dyn ReserveBudget>,
+    /// The calls that were charged in advance, by the indices of their steps.
+    pub(crate) planned: Vec<Option<PlannedCall>>,
+    /// Learns what happens.
+    pub(crate) observer: Option<&'a dyn RunObserver>,
+}
+
+/// The place of a call in its run.
+#[derive(Clone, Copy)]
+pub(crate) struct CallPlace {
+    /// The index of the step.
+    pub(crate) step: usize,
+    /// The number of the item in a `forEach`, from 0.
+    pub(crate) item: Option<usize>,
 }
 
 /// The tools of a workflow by the names in its steps.
@@ -59,15 +75,9 @@ pub(crate) struct StepTool {
     pub(crate) schema: Option<Data>,
 }
 
-/// The end of a step with its cost.
-pub(crate) struct Ended {
-    pub(crate) end: StepEnd,
-    pub(crate) retries: u32,
-}
-
 impl Run<'_> {
     /// Charges limits for these calls in one decision.
-    pub(crate) async fn reserve(&self, calls: &[CallTool]) -> Result<Option<Reservation>, Error> {
+    pub(crate) async fn reserve(&self, calls: &[PlannedCall]) -> Result<Option<Reservation>, Error> {
         match self.reserver.filter(|_| !calls.is_empty()) {
             Some(reserver) => reserver.reserve(&self.ctx, calls).await.map(Some),
             None => Ok(None),
@@ -94,18 +104,13 @@ impl Run<'_> {
             {
                 running.push(self.run_step(index));
             }
-            let Some((index, ended, took)) = running.next().await else { return RunEnd::Completed };
+            let Some((index, end, took)) = running.next().await else { return RunEnd::Completed };
             ended_count += 1;
-            let Ended { end, retries } = ended;
-            self.state.record(index, &steps[index].id, &end, took, retries);
+            self.record(index, &end, took);
             self.report_progress(ended_count, &steps[index]);
             match end.consequence {
                 Consequence::Continue => {}
-                Consequence::Abort => {
-                    let failure =
-                        end.failure.unwrap_or_else(|| StepFailure::Message("the step failed".to_owned()));
-                    return RunEnd::Failed { step: index, failure };
-                }
+                Consequence::Abort(failure) => return RunEnd::Failed { step: index, failure },
                 Consequence::SkipRemaining => {
                     return self.skip_remaining(running, ended_count).await;
                 }
@@ -126,59 +131,68 @@ impl Run<'_> {
     /// Awaits the steps that run, and records all others as skipped. A step that fails ends the run as ever.
     async fn skip_remaining(
         &self,
-        mut running: FuturesUnordered<impl Future<Output = (usize, Ended, Duration)>>,
+        mut running: FuturesUnordered<impl Future<Output = (usize, StepEnd, Duration)>>,
         mut ended_count: usize,
     ) -> RunEnd {
-        while let Some((index, Ended { end, retries }, took)) = running.next().await {
+        while let Some((index, end, took)) = running.next().await {
             ended_count += 1;
-            self.state.record(index, &self.workflow.steps[index].id, &end, took, retries);
+            self.record(index, &end, took);
             self.report_progress(ended_count, &self.workflow.steps[index]);
-            if let (Consequence::Abort, Some(failure)) = (end.consequence, end.failure) {
+            if let Consequence::Abort(failure) = end.consequence {
                 return RunEnd::Failed { step: index, failure };
             }
         }
         let records = self.state.records();
         let left = self.workflow.steps.iter().enumerate().filter(|(index, _)| records[*index].is_none());
         for (index, step) in left {
-            self.state.record(index, &step.id, &skipped(step), Duration::ZERO, 0);
+            self.record(index, &skipped(step), Duration::ZERO);
         }
         RunEnd::Completed
     }
 
-    async fn run_step(&self, index: usize) -> (usize, Ended, Duration) {
+    async fn run_step(&self, index: usize) -> (usize, StepEnd, Duration) {
         let step = &self.workflow.steps[index];
         self.state.start(index);
         // A question of another step does not stop this clock.
         let clock = Arc::new(RunClock::start());
-        let ended = match clock.limit(step.timeout, Box::pin(self.act(step, &clock))).await {
-            Some(ended) => ended,
-            None => Ended { end: failed(step, StepFailure::TimedOut), retries: 0 },
-        };
-        (index, ended, clock.elapsed())
+        let end = clock.limit(step.timeout, Box::pin(self.act(index, &clock))).await;
+        (index, end.unwrap_or_else(|| failed(step, StepFailure::TimedOut)), clock.elapsed())
     }
 
-    async fn act(&self, step: &Step, clock: &Arc<RunClock>) -> Ended {
+    async fn act(&self, index: usize, clock: &Arc<RunClock>) -> StepEnd {
+        let step = &self.workflow.steps[index];
         let data = self.state.data("pending", None);
         match self.holds(step.condition.as_ref(), &data) {
-            Ok(true) => {}
-            Ok(false) => return Ended { end: skipped(step), retries: 0 },
-            Err(text) => return Ended { end: failed(step, workflow_failure(step, &text)), retries: 0 },
+            Ok(true) => self.report_step_start(step),
+            Ok(false) => {
+                self.release(index).await;
+                return skipped(step);
+            }
+            Err(text) => return failed(step, workflow_failure(step, &text)),
         }
         match &step.action {
             Action::Call(call) => {
                 let request = match self.request(call, &data) {
                     Ok(request) => request,
-                    Err(text) => {
-                        return Ended { end: failed(step, workflow_failure(step, &text)), retries: 0 };
-                    }
+                    Err(text) => return failed(step, workflow_failure(step, &text)),
                 };
                 let ctx = self.context_of_call(&[clock], self.ctx.reservation.clone());
-                let (outcome, retries) = self.call(call, request, (&step.id, None), &ctx).await;
-                let end = outcome.map_or_else(|failure| failed(step, failure), completed);
-                Ended { end, retries }
+                let place = CallPlace { step: index, item: None };
+                let outcome = self.call(call, request, place, &ctx).await;
+                outcome.map_or_else(|failure| failed(step, failure), completed)
             }
-            Action::Ask(question) => Ended { end: self.ask(step, question, &data, clock).await, retries: 0 },
-            Action::ForEach(for_each) => self.for_each(step, for_each, &data, clock).await,
+            Action::Ask(question) => self.ask(step, question, &data, clock).await,
+            Action::ForEach(for_each) => self.for_each(index, for_each, &data, clock).await,
+        }
+    }
+
+    /// Gives back what was charged for the call of a step that is skipped.
+    async fn release(&self, index: usize) {
+        let planned = self.planned.get(index).and_then(Option::as_ref);
+        if let (Some(planned), Some(reserver), Some(reservation)) =
+            (planned, self.reserver, &self.ctx.reservation)
+        {
+            reserver.release(&self.ctx, reservation, planned).await;
         }
     }
 
@@ -194,27 +208,16 @@ impl Run<'_> {
     }
 
     /// Whether a condition holds.
-    pub(crate) fn holds(&self, condition: Option<&Template>, data: &Value) -> Result<bool, String> {
-        let Some(template) = condition else { return Ok(true) };
-        let text = template
+    pub(crate) fn holds(&self, condition: Option<&Condition>, data: &Value) -> Result<bool, String> {
+        let Some(condition) = condition else { return Ok(true) };
+        let text = condition
+            .template
             .render(data, self.workflow.missing_values.text())
             .map_err(|error| format!("the condition cannot be evaluated: {error}"))?;
         parse_condition(&text).ok_or_else(|| {
             let text: String = text.chars().take(80).collect();
             format!("the condition must print `true` or `false`, and not `{text}`")
         })
-    }
-
-    fn report_progress(&self, ended: usize, step: &Step) {
-        if !self.outer.client.wants_progress() {
-            return;
-        }
-        let number = |count: usize| Json::integer(i64::try_from(count).unwrap_or(i64::MAX));
-        let mut params = Members::new();
-        params.insert("progress", number(ended));
-        params.insert("total", number(self.workflow.steps.len()));
-        params.insert("message", Json::string(&format!("{} has ended", step.id)));
-        self.outer.client.progress(params);
     }
 }
 
@@ -258,7 +261,7 @@ fn failed(step: &Step, failure: StepFailure) -> StepEnd {
         status: StepStatus::Failed,
         output: step.default_results.clone().filter(|_| continues).unwrap_or(Value::Missing),
         content: Value::object::<&str>([]),
+        consequence: if continues { Consequence::Continue } else { Consequence::Abort(failure.clone()) },
         failure: Some(failure),
-        consequence: if continues { Consequence::Continue } else { Consequence::Abort },
     }
 }

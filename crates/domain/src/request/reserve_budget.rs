@@ -1,9 +1,26 @@
 //! [`ReserveBudget`]: how a layer that composes calls asks for the budget of all of them.
 
+use crate::future::BoxFuture;
 use crate::gateway::GatewayFuture;
 use crate::request::context::CallContext;
 use crate::request::message::CallTool;
 use crate::request::reservation::Reservation;
+
+/// A call that is to be made.
+#[derive(Clone, Debug)]
+pub struct PlannedCall {
+    /// The call.
+    pub call: CallTool,
+    /// False if the arguments depend on calls that were not made yet. The call is then not reserved where a limit
+    /// depends on them: it is charged when it is made.
+    pub arguments_known: bool,
+}
+
+impl From<CallTool> for PlannedCall {
+    fn from(call: CallTool) -> Self {
+        Self { call, arguments_known: true }
+    }
+}
 
 /// Reserves budget in advance.
 pub trait ReserveBudget: Send + Sync {
@@ -16,5 +33,18 @@ pub trait ReserveBudget: Send + Sync {
     /// can. [`crate::Error::UnknownTool`] for a tool that does not exist. [`crate::Error::InvalidRequest`]
     /// for more calls or limits than one reservation may have, and [`crate::Error::LimitsUnavailable`] when
     /// the shared store does not answer. Nothing is charged then.
-    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> GatewayFuture<'a, Reservation>;
+    fn reserve<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        calls: &'a [PlannedCall],
+    ) -> GatewayFuture<'a, Reservation>;
+
+    /// Refunds a call of the reservation that will not be made. Without it, the call is refunded when the reservation
+    /// is dropped.
+    fn release<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        reservation: &'a Reservation,
+        call: &'a PlannedCall,
+    ) -> BoxFuture<'a, ()>;
 }

@@ -1,6 +1,10 @@
 //! [`CallRun`]: the workflow or script that a call is a part of.
 
+mod observer;
+
 use std::sync::Arc;
+
+pub use observer::{RunEvent, RunObserver, RunOutcome, StepAction, StepReport, StepStatus};
 
 /// What composes the calls of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmcp_domain::{
-    CallContext, CallOrigin, Caller, Error, Identity, NamePattern, ReserveBudget as _, SharedGateway,
+    CallContext, CallOrigin, Caller, Error, Identity, NamePattern, PlannedCall, ReserveBudget as _,
+    SharedGateway,
 };
 use vmcp_json::Json;
 use vmcp_ratelimit::policy::{
@@ -83,18 +84,18 @@ async fn many_calls_are_paid_at_once_or_not_at_all(kind: ServerKind) {
         let (gateway, reserver, limiter) = replica(store, policy(consistency));
         let ctx = caller(&format!("{consistency:?}"), "{}");
         let before = remaining(&limiter, &gateway, &ctx).await;
-        let calls = vec![conformance::tool_call("search"); 5];
+        let calls = vec![conformance::tool_call("search").into(); 5];
         let refused = reserver.reserve(&ctx, &calls).await;
         assert!(matches!(refused, Err(Error::RateLimited(_))), "{refused:?}");
-        let calls =
-            [vec![conformance::tool_call("read"); 6], vec![conformance::tool_call("search")]].concat();
+        let planned = |name: &str| PlannedCall::from(conformance::tool_call(name));
+        let calls = [vec![planned("read"); 6], vec![planned("search")]].concat();
         let refused = reserver.reserve(&ctx, &calls).await;
         assert!(matches!(refused, Err(Error::RateLimited(_))), "{refused:?}");
         assert_eq!(remaining(&limiter, &gateway, &ctx).await, before, "who is refused has spent nothing");
         let reservation = reserver.reserve(&ctx, &calls[5..]).await.unwrap();
         let held = CallContext { reservation: Some(reservation), ..ctx.clone() };
         for call in &calls[5..] {
-            gateway.call_tool(&held, call.clone()).await.unwrap();
+            gateway.call_tool(&held, call.call.clone()).await.unwrap();
         }
         drop(held);
         let after = remaining(&limiter, &gateway, &ctx).await;
@@ -108,7 +109,8 @@ async fn what_is_not_used_is_given_back(kind: ServerKind) {
     let store = Arc::new(server.store_with_long_deadline().await);
     let (gateway, reserver, limiter) = replica(store, policy(Consistency::Exact));
     let ctx = caller("ann", "{}");
-    let reservation = reserver.reserve(&ctx, &vec![conformance::tool_call("search"); 4]).await.unwrap();
+    let reservation =
+        reserver.reserve(&ctx, &vec![conformance::tool_call("search").into(); 4]).await.unwrap();
     assert_eq!(remaining(&limiter, &gateway, &ctx).await, [6, 0, 2]);
     drop(reservation);
     for _round in 0..100 {

@@ -1,16 +1,19 @@
 //! Reserved budget for several calls: one decision over all their buckets, which pay for all of them or for
 //! none.
 
+mod reserver;
 pub(crate) mod rounds;
+
+pub use reserver::Reserver;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, CallTool, Error, GatewayFuture, Reservation, ReserveBudget, SharedGateway};
+use vmcp_domain::{CallContext, Error};
 use vmcp_timing::Micros;
 
-use super::{Arguments, LimitedUser, Limiter, Permit, ToolPlan};
+use super::{LimitedUser, Limiter, Permit, ToolPlan};
 use crate::bucket::memory_store::{Receipt, signed_units};
 use crate::bucket::user_key::UserKey;
 use crate::limiter::tool_plan::is_same_bucket;
@@ -18,16 +21,8 @@ use crate::plan::{PlannedBucket, Settlement};
 use crate::queue::needs;
 use crate::shared::store::{Adjustment, OnStoreFailure, RemoteBucket, StoreBatch, store_batches};
 
-/// The most calls of one reservation.
-const CALLS_MAX: usize = 1000;
 /// The most buckets that these calls may fall under: one store decision over them delays no other call.
 const BUCKETS_MAX: usize = 256;
-
-/// Reserves budget for calls of the tools that a gateway lists.
-pub struct Reserver {
-    inner: SharedGateway,
-    limiter: Arc<Limiter>,
-}
 
 /// Calls that are paid for and not made yet.
 pub(crate) struct ReservedCalls {
@@ -111,41 +106,6 @@ pub(crate) struct PrepaidCall<'a> {
 pub(crate) struct SpentCall<'a> {
     reserved: &'a ReservedCalls,
     index: usize,
-}
-
-impl Reserver {
-    /// Reserves budget of `limiter` for the tools of `inner`, the gateway that the limiter's layer wraps.
-    #[must_use]
-    pub fn new(inner: SharedGateway, limiter: Arc<Limiter>) -> Self {
-        Self { inner, limiter }
-    }
-}
-
-impl ReserveBudget for Reserver {
-    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> GatewayFuture<'a, Reservation> {
-        Box::pin(async move {
-            if calls.len() > CALLS_MAX {
-                let text = format!("at most {CALLS_MAX} calls can be reserved at once, not {}", calls.len());
-                return Err(Error::InvalidRequest(text));
-            }
-            let tools = self.inner.list_tools(ctx).await?;
-            let mut wanted: Vec<(Arc<ToolPlan>, u32)> = Vec::new();
-            for call in calls {
-                let tool_plan = self.limiter.tool_plan(&tools, &call.name);
-                let tool_plan = tool_plan.ok_or_else(|| Error::UnknownTool(call.name.clone()))?;
-                let tool_plan =
-                    self.limiter.plan_variant(&tool_plan, ctx, Arguments::Sent(call.arguments.as_ref()))?;
-                if tool_plan.plan.buckets.is_empty() {
-                    continue;
-                }
-                match wanted.iter_mut().find(|(known, _)| known.is_charged_like(&tool_plan)) {
-                    Some((_, count)) => *count += 1,
-                    None => wanted.push((tool_plan, 1)),
-                }
-            }
-            self.limiter.reserve(wanted, ctx).await.map(Reservation::new)
-        })
-    }
 }
 
 impl Limiter {
@@ -310,6 +270,19 @@ impl ReservedCalls {
             .find(|(_, group)| group.remaining > 0 && group.tool_plan.is_charged_like(tool_plan))?;
         group.remaining -= 1;
         Some(PrepaidCall { reserved: self, index, is_spent: false })
+    }
+
+    /// Refunds one prepaid call that is charged like `tool_plan`.
+    fn release_call(&self, tool_plan: &ToolPlan, ctx: &CallContext) {
+        // A call that is spent is not returned to the reservation.
+        let Some(SpentCall { index, .. }) = self.take_call(tool_plan, ctx).map(PrepaidCall::spend) else {
+            return;
+        };
+        let group = self.groups.lock().get(index).map(|group| (group.tool_plan.clone(), group.pays.clone()));
+        if let Some((tool_plan, pays)) = group {
+            self.apply_charge(&tool_plan, &pays, &ReservationCharge::Unused(1));
+            self.limiter.observer.on_refund("unused");
+        }
     }
 
     /// Whether a prepaid call is left that was not made.

@@ -39,6 +39,12 @@ pub struct OverriddenLimit {
 }
 
 impl VariationInputs {
+    /// Whether the arguments of a call may change what it is charged.
+    pub fn read_arguments(&self) -> bool {
+        !self.prices.is_empty()
+            || self.values.iter().any(|value| matches!(value.source, ValueSource::Call(_)))
+    }
+
     /// The index of the value that a limit counts by, which is added if it is new.
     pub(super) fn require_value(&mut self, limit: &ValueQuota) -> usize {
         let enforced_percent = limit.quota.enforced_percent();

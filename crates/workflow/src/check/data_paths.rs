@@ -60,7 +60,7 @@ fn of_step(step: &Step, path: &str) -> Vec<Found> {
         }));
     };
     if let Some(condition) = &step.condition {
-        add(format!("{path}.condition"), condition.data_paths());
+        add(format!("{path}.condition"), condition.template.data_paths());
     }
     match &step.action {
         Action::Call(_) => {}
@@ -68,7 +68,7 @@ fn of_step(step: &Step, path: &str) -> Vec<Found> {
         Action::ForEach(for_each) => {
             add(format!("{path}.collection"), for_each.collection.data_paths());
             if let Some(condition) = &for_each.condition {
-                add(format!("{path}.step.condition"), condition.data_paths());
+                add(format!("{path}.step.condition"), condition.template.data_paths());
             }
         }
     }

@@ -9,7 +9,9 @@ use vmcp_template::Value;
 
 use super::{Findings, parts};
 use crate::arguments::ArgumentTemplate;
-use crate::definition::{Action, Call, ForEach, OnFailure, OnRefusal, Question, Retry, RetryKinds, Step};
+use crate::definition::{
+    Action, Call, Condition, ForEach, OnFailure, OnRefusal, Question, Retry, RetryKinds, Step,
+};
 use crate::policy::{
     ITEMS, ITEMS_MAX, PARALLEL_ITEMS, PARALLEL_ITEMS_MAX, QUESTION_TIMEOUT_MAX, RETRIES_MAX, RETRY_DELAY,
     SCHEMA_BYTES_MAX, STEP_TIMEOUT,
@@ -79,7 +81,7 @@ fn default_results(source: Option<&Map<String, Data>>) -> Option<Value> {
     source.and_then(|members| Json::encode(members).ok()).map(|json| Value::decode(&json))
 }
 
-fn condition(source: &StepSource, path: &str, findings: &mut Findings) -> Option<vmcp_template::Template> {
+fn condition(source: &StepSource, path: &str, findings: &mut Findings) -> Option<Condition> {
     let text = source.condition.as_deref().filter(|text| !text.is_empty())?;
     let path = format!("{path}.condition");
     let template = parts::template(text, &path, findings)?;
@@ -89,7 +91,7 @@ fn condition(source: &StepSource, path: &str, findings: &mut Findings) -> Option
         let message = format!("is never `true` or `false`, but always `{plain}`");
         findings.warning(&path, message, "the step fails when it runs; write a template in {{ }}");
     }
-    Some(template)
+    Some(Condition { template, text: text.to_owned() })
 }
 
 fn on_failure(source: Option<&ErrorSource>) -> OnFailure {
@@ -119,7 +121,8 @@ fn call(source: &StepSource, path: &str, findings: &mut Findings) -> Option<Call
         let message = format!("`{tool}` is no name of a tool: letters, digits, `.`, `_` and `-`");
         findings.problem(format!("{path}.tool"), message);
     }
-    Some(Call { tool, arguments, retry })
+    let reads_results = arguments.as_ref().is_some_and(ArgumentTemplate::reads_results);
+    Some(Call { tool, arguments, reads_results, retry })
 }
 
 fn retry(source: Option<&ErrorSource>, path: &str, findings: &mut Findings) -> Retry {

@@ -1,3 +1,5 @@
+mod events;
+
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -136,8 +138,11 @@ fn checked(source: &WorkflowSource) -> Workflow {
 }
 
 fn wrap(inner: SharedGateway, source: &WorkflowSource) -> Arc<Workflows> {
-    let now = || "2026-01-01T00:00:00Z".to_owned();
-    Workflows::wrap(inner, Arc::from([checked(source)]), WorkflowPolicy::default(), None, now)
+    Workflows::wrap(inner, Arc::from([checked(source)]), WorkflowPolicy::default(), ports(None))
+}
+
+fn ports(reserver: Option<Arc<dyn ReserveBudget>>) -> WorkflowPorts {
+    WorkflowPorts { reserver, observer: None, now: || "2026-01-01T00:00:00Z".to_owned() }
 }
 
 async fn run(layer: &Workflows, ctx: &CallContext, arguments: Data) -> Result<Reply, Error> {
@@ -426,7 +431,7 @@ async fn one_user_cannot_run_all_workflows() {
     let inner = FakeGateway::new(vec![tool("b", "hang", "hang")]);
     let policy = WorkflowPolicy { running_max: 3, running_max_per_caller: 2 };
     let workflows = Arc::from([checked(&workflow(vec![step("a", "hang")]))]);
-    let layer = Workflows::wrap(inner.clone(), workflows, policy, None, String::new);
+    let layer = Workflows::wrap(inner.clone(), workflows, policy, ports(None));
     let user = |name: &str| CallContext {
         caller: Caller::Known(Arc::new(Identity {
             issuer: "i".to_owned(),
@@ -461,24 +466,41 @@ async fn one_user_cannot_run_all_workflows() {
 struct Reserving {
     refuses: bool,
     reserved: Mutex<Vec<String>>,
+    released: Mutex<Vec<String>>,
 }
 
 impl ReserveBudget for Reserving {
-    fn reserve<'a>(&'a self, _ctx: &'a CallContext, calls: &'a [CallTool]) -> GatewayFuture<'a, Reservation> {
+    fn reserve<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        calls: &'a [PlannedCall],
+    ) -> GatewayFuture<'a, Reservation> {
         Box::pin(async move {
-            let names = calls
-                .iter()
-                .map(|call| format!("{} {}", call.name, call.arguments.as_ref().map_or("-", Json::as_str)));
+            let names = calls.iter().map(|PlannedCall { call, arguments_known }| {
+                let arguments = call.arguments.as_ref().map_or("-", Json::as_str);
+                format!("{} {}", call.name, if *arguments_known { arguments } else { "unknown" })
+            });
             self.reserved.lock().unwrap().extend(names);
             if self.refuses { Err(limited()) } else { Ok(Reservation::new(())) }
         })
+    }
+
+    fn release<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        _reservation: &'a Reservation,
+        call: &'a PlannedCall,
+    ) -> BoxFuture<'a, ()> {
+        self.released.lock().unwrap().push(call.call.name.to_string());
+        Box::pin(std::future::ready(()))
     }
 }
 
 /// The items of a list are one more decision, without those whose condition does not hold.
 async fn items_are_charged_together() {
     let inner = Scripted::new(&["one", "two"], ok);
-    let reserver = Arc::new(Reserving { refuses: false, reserved: Mutex::default() });
+    let reserver =
+        Arc::new(Reserving { refuses: false, reserved: Mutex::default(), released: Mutex::default() });
     let for_each = StepSource {
         id: "f".to_owned(),
         kind: Some(StepKindSource::ForEach),
@@ -494,8 +516,7 @@ async fn items_are_charged_together() {
     let source = WorkflowSource { reserves: true, ..workflow(vec![for_each]) };
     let shared: Arc<dyn ReserveBudget> = reserver.clone();
     let policy = WorkflowPolicy::default();
-    let layer =
-        Workflows::wrap(inner.clone(), Arc::from([checked(&source)]), policy, Some(shared), String::new);
+    let layer = Workflows::wrap(inner.clone(), Arc::from([checked(&source)]), policy, ports(Some(shared)));
     let reply = run(&layer, &context(), json!({"list": [1, 2, 3]})).await.unwrap();
     assert!(!reply.is_error, "{}", text(&reply));
     assert_eq!(*reserver.reserved.lock().unwrap(), [r#"one {"n":"1"}"#, r#"one {"n":"3"}"#]);
@@ -509,25 +530,32 @@ async fn limits_are_charged_for_the_whole_plan_before_the_first_call() {
         vec![
             StepSource { arguments: arguments(json!({"q": "{{.params.q}}"})), ..step("a", "one") },
             StepSource { condition: Some("false".to_owned()), ..step("b", "two") },
+            StepSource {
+                condition: Some("false".to_owned()),
+                arguments: arguments(json!({"n": "{{.steps.a.output.n}}"})),
+                ..step("c", "one")
+            },
         ]
     };
     items_are_charged_together().await;
     for refuses in [false, true] {
         let inner = Scripted::new(&["one", "two"], ok);
-        let reserver = Arc::new(Reserving { refuses, reserved: Mutex::default() });
+        let reserver =
+            Arc::new(Reserving { refuses, reserved: Mutex::default(), released: Mutex::default() });
         let source = WorkflowSource { reserves: true, ..workflow(steps()) };
         let shared: Arc<dyn ReserveBudget> = reserver.clone();
         let policy = WorkflowPolicy::default();
         let layer =
-            Workflows::wrap(inner.clone(), Arc::from([checked(&source)]), policy, Some(shared), String::new);
+            Workflows::wrap(inner.clone(), Arc::from([checked(&source)]), policy, ports(Some(shared)));
         let outcome = run(&layer, &context(), json!({"q": "x"})).await;
-        assert_eq!(*reserver.reserved.lock().unwrap(), [r#"one {"q":"x"}"#, "two -"]);
+        assert_eq!(*reserver.reserved.lock().unwrap(), [r#"one {"q":"x"}"#, "two -", "one unknown"]);
         if refuses {
             assert!(matches!(outcome, Err(Error::RateLimited(_))), "{outcome:?}");
             assert!(inner.calls().is_empty());
         } else {
             assert_eq!(inner.calls(), [r#"one {"q":"x"}"#]);
             assert!(inner.calls.lock().unwrap()[0].1.reservation.is_some());
+            assert_eq!(*reserver.released.lock().unwrap(), ["two", "one"], "skipped steps are given back");
         }
     }
 }

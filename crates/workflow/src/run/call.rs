@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use tracing::Instrument as _;
 use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, RunStep};
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 
-use super::Run;
 use super::state::StepFailure;
+use super::{CallPlace, Run};
 use crate::definition::{Call, Retry};
 use crate::fit::Schema;
 use crate::results::{self, StepResult};
@@ -25,32 +26,46 @@ struct CallFailure {
 }
 
 impl Run<'_> {
-    /// Calls a tool until it succeeds or is not to be repeated. Returns the number of repetitions too.
+    /// Calls a tool until it succeeds or is not to be repeated.
     pub(super) async fn call(
         &self,
         call: &Call,
         request: CallTool,
-        (step, item): (&str, Option<usize>),
+        place: CallPlace,
         ctx: &CallContext,
-    ) -> (Result<StepResult, StepFailure>, u32) {
+    ) -> Result<StepResult, StepFailure> {
+        let step = &self.workflow.steps[place.step].id;
         let mut repetition = 0;
         loop {
-            let run_step = RunStep { step: step.into(), item, attempt: repetition + 1 };
+            let run_step = RunStep { step: step.clone(), item: place.item, attempt: repetition + 1 };
             let ctx = CallContext {
                 run: self.ctx.run.as_ref().map(|run| run.at(run_step)),
                 // The plan has one call of each step. A repetition is charged as any call.
                 reservation: ctx.reservation.clone().filter(|_| repetition == 0),
                 ..ctx.clone()
             };
-            let failed = match self.call_once(call, (step, item), request.clone(), &ctx).await {
-                Ok(result) => return (Ok(result), repetition),
+            // The limiter fills in its decision, under the field names of the outer span.
+            let span = tracing::info_span!(
+                "workflow.step",
+                step = %step,
+                tool = %request.name,
+                item = place.item,
+                attempt = repetition + 1,
+                rate_limit.decision = tracing::field::Empty,
+                rate_limit.rejected_by = tracing::field::Empty,
+                rate_limit.fail_open = tracing::field::Empty,
+            );
+            let calling = self.call_once(call, (step, place.item), request.clone(), &ctx);
+            let failed = match calling.instrument(span).await {
+                Ok(result) => return Ok(result),
                 Err(failed) => failed,
             };
             if !failed.may_repeat || repetition >= call.retry.count {
-                return (Err(failed.failure), repetition);
+                return Err(failed.failure);
             }
             tokio::time::sleep(failed.pause.unwrap_or_else(|| delay(&call.retry, repetition))).await;
             repetition += 1;
+            self.state.count_retry(place.step);
         }
     }
 

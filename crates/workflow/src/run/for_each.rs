@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use vmcp_domain::{CallTool, Reservation};
+use vmcp_domain::{CallTool, PlannedCall, Reservation, StepStatus};
 use vmcp_json::Json;
 use vmcp_template::{Rendered, Value};
 
 use super::clock::RunClock;
-use super::state::{Consequence, StepEnd, StepFailure, StepStatus};
-use super::{Ended, Run, failed, workflow_failure};
+use super::state::{Consequence, StepEnd, StepFailure};
+use super::{CallPlace, Run, failed, workflow_failure};
 use crate::definition::{ForEach, OnFailure, Step};
 
 /// An item with its request: `None` if its condition does not hold, and an error if something cannot be evaluated.
@@ -27,20 +27,20 @@ struct ItemEnd {
     status: StepStatus,
     output: Value,
     failure: Option<StepFailure>,
-    retries: u32,
 }
 
 impl Run<'_> {
     pub(super) async fn for_each(
         &self,
-        step: &Step,
+        step_index: usize,
         for_each: &ForEach,
         data: &Value,
         clock: &Arc<RunClock>,
-    ) -> Ended {
+    ) -> StepEnd {
+        let step = &self.workflow.steps[step_index];
         let items = match self.items(step, for_each, data) {
             Ok(items) => items,
-            Err(text) => return Ended { end: failed(step, workflow_failure(step, &text)), retries: 0 },
+            Err(text) => return failed(step, workflow_failure(step, &text)),
         };
         let continues = step.on_failure == OnFailure::Continue || for_each.on_failure == OnFailure::Continue;
         let mut planned: Vec<Planned> = Vec::with_capacity(items.len());
@@ -49,17 +49,19 @@ impl Run<'_> {
             // A thousand templates take long, and time-outs must be noticed meanwhile.
             tokio::task::yield_now().await;
         }
-        let calls: Vec<CallTool> =
-            planned.iter().filter_map(|one| one.request.clone().ok().flatten()).collect();
+        let requests = planned.iter().filter_map(|one| one.request.clone().ok().flatten());
+        let calls: Vec<PlannedCall> =
+            requests.map(|call| PlannedCall { call, arguments_known: true }).collect();
         let reservation = match self.reserve(&calls).await {
             Ok(reservation) => reservation,
             Err(error) => {
                 let text = format!("forEach step {}: {error}", step.id);
-                return Ended { end: failed(step, StepFailure::Refused(error, text)), retries: 0 };
+                return failed(step, StepFailure::Refused(error, text));
             }
         };
-        let runs =
-            planned.into_iter().map(|one| self.item(step, for_each, one, (clock, reservation.as_ref())));
+        let runs = planned
+            .into_iter()
+            .map(|one| self.item(step_index, for_each, one, (clock, reservation.as_ref())));
         // Items start in the order of the list.
         let mut running = stream::iter(runs).buffer_unordered(for_each.parallel);
         let mut ends = Vec::new();
@@ -71,13 +73,12 @@ impl Run<'_> {
                     StepFailure::TimedOut => StepFailure::TimedOut,
                     StepFailure::Message(_) => StepFailure::Message(text),
                 };
-                return Ended { end: failed(step, failure), retries: end.retries };
+                return failed(step, failure);
             }
             ends.push(end);
         }
         ends.sort_by_key(|end| end.index);
-        let retries = ends.iter().map(|end| end.retries).sum();
-        Ended { end: completed(&ends), retries }
+        completed(&ends)
     }
 
     /// The items of the list.
@@ -120,26 +121,26 @@ impl Run<'_> {
 
     async fn item(
         &self,
-        step: &Step,
+        step_index: usize,
         for_each: &ForEach,
         Planned { index, item, request }: Planned,
         (step_clock, reservation): (&Arc<RunClock>, Option<&Reservation>),
     ) -> ItemEnd {
         let default = || for_each.default_results.clone().unwrap_or(Value::Missing);
-        let end =
-            |status, output, failure, retries| ItemEnd { index, item, status, output, failure, retries };
+        let end = |status, output, failure| ItemEnd { index, item, status, output, failure };
         let request = match request {
             Ok(Some(request)) => request,
-            Ok(None) => return end(StepStatus::Skipped, default(), None, 0),
-            Err(text) => return end(StepStatus::Failed, default(), Some(StepFailure::Message(text)), 0),
+            Ok(None) => return end(StepStatus::Skipped, default(), None),
+            Err(text) => return end(StepStatus::Failed, default(), Some(StepFailure::Message(text))),
         };
         let clock = Arc::new(RunClock::start());
         let ctx = self.context_of_call(&[step_clock, &clock], reservation.cloned());
-        let calling = Box::pin(self.call(&for_each.call, request, (&step.id, Some(index)), &ctx));
+        let place = CallPlace { step: step_index, item: Some(index) };
+        let calling = Box::pin(self.call(&for_each.call, request, place, &ctx));
         match clock.limit(for_each.timeout, calling).await {
-            Some((Ok(result), retries)) => end(StepStatus::Completed, result.output, None, retries),
-            Some((Err(failure), retries)) => end(StepStatus::Failed, default(), Some(failure), retries),
-            None => end(StepStatus::Failed, default(), Some(StepFailure::TimedOut), 0),
+            Some(Ok(result)) => end(StepStatus::Completed, result.output, None),
+            Some(Err(failure)) => end(StepStatus::Failed, default(), Some(failure)),
+            None => end(StepStatus::Failed, default(), Some(StepFailure::TimedOut)),
         }
     }
 }
@@ -159,7 +160,7 @@ fn completed(ends: &[ItemEnd]) -> StepEnd {
         let mut members = vec![
             ("index", Value::integer(i64::try_from(end.index).unwrap_or(i64::MAX))),
             ("item", end.item.clone()),
-            ("status", Value::string(end.status.name())),
+            ("status", Value::string(end.status.as_str())),
             ("output", end.output.clone()),
         ];
         members.extend(end.failure.as_ref().map(|failure| ("error", Value::string(failure.text()))));

@@ -1,11 +1,11 @@
 //! A question to the user.
 
-use vmcp_domain::{AskError, Question as ClientQuestion, QuestionKind};
+use vmcp_domain::{AskError, Question as ClientQuestion, QuestionKind, StepStatus};
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 
 use super::clock::RunClock;
-use super::state::{Consequence, StepEnd, StepFailure, StepStatus};
+use super::state::{Consequence, StepEnd, StepFailure};
 use super::{Run, failed, workflow_failure};
 use crate::definition::{OnRefusal, Question, Step};
 use crate::policy::ANSWER_BYTES_MAX;

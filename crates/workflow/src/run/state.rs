@@ -3,29 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use vmcp_domain::Error;
+use vmcp_domain::{Error, StepStatus};
 use vmcp_template::{Object, Value};
 
 use crate::definition::Workflow;
 use crate::run::clock::RunClock;
-
-/// How a step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StepStatus {
-    Completed,
-    Failed,
-    Skipped,
-}
-
-impl StepStatus {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-        }
-    }
-}
 
 /// The end of a step.
 #[derive(Clone, Debug)]
@@ -40,12 +22,12 @@ pub(crate) struct StepEnd {
 }
 
 /// What follows the end of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Consequence {
     /// The steps after it may start.
     Continue,
     /// The run ends with this failure.
-    Abort,
+    Abort(StepFailure),
     /// All steps that have not started are skipped.
     SkipRemaining,
 }
@@ -83,12 +65,28 @@ pub(crate) struct RunState {
 #[derive(Default)]
 struct Inner {
     steps: Object,
-    started: Vec<bool>,
+    /// When each step started, by the clock of the run.
+    started: Vec<Option<Duration>>,
+    /// How many calls of each step were repeated.
+    retries: Vec<u32>,
     ends: Vec<Option<StepRecord>>,
     /// The index of the step that completed last.
     last_completed: Option<usize>,
     result_bytes: usize,
     calls: usize,
+    phase: Phase,
+}
+
+/// Whether observers know of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// It was not reported.
+    #[default]
+    New,
+    /// Its start was reported.
+    Running,
+    /// Its end was reported.
+    Ended,
 }
 
 /// What the answer says about a step.
@@ -104,8 +102,12 @@ pub(crate) struct StepRecord {
 impl RunState {
     pub(crate) fn new(workflow: &Workflow, params: Value, started_at: String, clock: Arc<RunClock>) -> Self {
         let step_count = workflow.steps.len();
-        let inner =
-            Inner { ends: vec![None; step_count], started: vec![false; step_count], ..Inner::default() };
+        let inner = Inner {
+            ends: vec![None; step_count],
+            started: vec![None; step_count],
+            retries: vec![0; step_count],
+            ..Inner::default()
+        };
         Self {
             id: uuid::Uuid::new_v4().to_string(),
             clock,
@@ -140,11 +142,11 @@ impl RunState {
         Value::object(roots.into_iter().chain(for_each.map(|item| ("forEach", item))))
     }
 
-    /// Records the end of a step.
-    pub(crate) fn record(&self, index: usize, id: &Arc<str>, end: &StepEnd, took: Duration, retries: u32) {
+    /// Records the end of a step. Returns how many of its calls were repeated.
+    pub(crate) fn record(&self, index: usize, id: &Arc<str>, end: &StepEnd, took: Duration) -> u32 {
         let error = end.failure.as_ref().map(StepFailure::text);
         let mut members = vec![
-            ("status", Value::string(end.status.name())),
+            ("status", Value::string(end.status.as_str())),
             ("output", end.output.clone()),
             ("content", end.content.clone()),
         ];
@@ -154,21 +156,58 @@ impl RunState {
         if end.status == StepStatus::Completed {
             inner.last_completed = Some(index);
         }
+        let retries = inner.retries.get(index).copied().unwrap_or(0);
         if let Some(slot) = inner.ends.get_mut(index) {
             *slot = Some(StepRecord { status: end.status, took, retries, error, output: end.output.clone() });
         }
+        retries
     }
 
     /// Records that a step has started.
     pub(crate) fn start(&self, index: usize) {
+        let now = self.clock.elapsed();
         if let Some(started) = self.lock().started.get_mut(index) {
-            *started = true;
+            *started = Some(now);
         }
     }
 
     /// Whether a step has started, so that it may have acted even if it did not end.
     pub(crate) fn has_started(&self, index: usize) -> bool {
-        self.lock().started.get(index).copied().unwrap_or(false)
+        self.lock().started.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Counts a repeated call of a step.
+    pub(crate) fn count_retry(&self, index: usize) {
+        if let Some(count) = self.lock().retries.get_mut(index) {
+            *count += 1;
+        }
+    }
+
+    /// The steps that started and have not ended, each with how long it has run and how many calls were repeated.
+    pub(crate) fn under_way(&self) -> Vec<(usize, Duration, u32)> {
+        let now = self.clock.elapsed();
+        let inner = self.lock();
+        let steps = inner.started.iter().zip(&inner.ends).zip(&inner.retries).enumerate();
+        let under_way = steps.filter_map(|(index, ((started, end), retries))| match (started, end) {
+            (Some(started), None) => Some((index, now.saturating_sub(*started), *retries)),
+            _ => None,
+        });
+        under_way.collect()
+    }
+
+    /// Notes that the start of the run is reported.
+    pub(crate) fn enter_running(&self) {
+        self.lock().phase = Phase::Running;
+    }
+
+    /// Notes that the end of the run is reported. False if it was before, or its start was not.
+    pub(crate) fn enter_ended(&self) -> bool {
+        let mut inner = self.lock();
+        let is_running = inner.phase == Phase::Running;
+        if is_running {
+            inner.phase = Phase::Ended;
+        }
+        is_running
     }
 
     /// Counts the bytes of a result that is kept. False if the run keeps too many.

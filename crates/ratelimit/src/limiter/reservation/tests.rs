@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use vmcp_domain::{Cause, Gateway, GatewayFuture, LimitScope, RateLimit, Reply, Retry, forward};
+use vmcp_domain::{
+    CallTool, Cause, Gateway, GatewayFuture, LimitScope, PlannedCall, RateLimit, Reply, ReserveBudget as _,
+    Retry, SharedGateway, forward,
+};
 use vmcp_testkit::conformance;
 
 use super::*;
@@ -15,8 +18,8 @@ fn limits() -> crate::plan::policy::LimitPolicy {
     policy(server, vec![rule("a_search", quota(4, 60), None)], Anonymous::Refuse)
 }
 
-fn calls(names: &[&str]) -> Vec<CallTool> {
-    names.iter().map(|name| conformance::tool_call(name)).collect()
+fn calls(names: &[&str]) -> Vec<PlannedCall> {
+    names.iter().map(|name| conformance::tool_call(name).into()).collect()
 }
 
 async fn reserve(harness: &Harness, names: &[&str]) -> Result<CallContext, Error> {
@@ -160,4 +163,40 @@ async fn another_user_does_not_spend_it() {
     let other = CallContext { reservation: ctx.reservation.clone(), ..known("i", "other") };
     call(&harness, &other, "b_search").await.unwrap();
     assert_eq!(remaining(&harness).await[0], 8, "both have paid");
+}
+
+#[tokio::test]
+async fn a_call_that_is_released_is_refunded_at_once() {
+    let harness = harness(limits(), None);
+    let ctx = reserve(&harness, &["a_search", "a_search", "b_search"]).await.unwrap();
+    assert_eq!(remaining(&harness).await, [7, 2, 3]);
+    let reserver = Reserver::new(harness.inner.clone(), harness.limiter.clone());
+    let reservation = ctx.reservation.clone().unwrap();
+    let release =
+        async |ctx: &CallContext| reserver.release(ctx, &reservation, &calls(&["a_search"])[0]).await;
+    release(&known("i", "other")).await;
+    assert_eq!(remaining(&harness).await, [7, 2, 3], "another user releases nothing");
+    for left in [[8, 3, 4], [9, 4, 5], [9, 4, 5]] {
+        release(&ctx).await;
+        assert_eq!(remaining(&harness).await, left);
+    }
+    call(&harness, &ctx, "a_search").await.unwrap();
+    assert_eq!(remaining(&harness).await, [8, 3, 4], "a call that was released is charged again");
+}
+
+#[tokio::test]
+async fn a_call_whose_price_is_not_known_yet_is_not_reserved() {
+    let price = Price::new_before_call("has(args.n) ? args.n : 1").unwrap();
+    let cost = Cost { price: Some(Arc::new(price)), ..Cost::default() };
+    let dear = ToolRule { cost, ..rule("a_search", quota(10, 60), None) };
+    let harness = harness(policy(Limits::default(), vec![dear], Anonymous::Refuse), None);
+    let reserver = Reserver::new(harness.inner.clone(), harness.limiter.clone());
+    let ctx = known("i", "s");
+    for (arguments_known, left) in [(false, 10), (true, 9)] {
+        let planned = PlannedCall { call: conformance::tool_call("a_search"), arguments_known };
+        let held = reserver.reserve(&ctx, &[planned]).await.unwrap();
+        assert_eq!(remaining(&harness).await, [left]);
+        drop(held);
+        tokio::task::yield_now().await;
+    }
 }

@@ -388,7 +388,7 @@ async fn a_call_is_settled_also_while_the_store_is_away() {
 async fn without_the_store_nothing_is_reserved_and_nothing_owed() {
     let (harness, store) = unavailable_harness(Cost::default());
     let reserver = Reserver::new(harness.inner.clone(), harness.limiter.clone());
-    let calls = vec![conformance::tool_call("a_search"); 10];
+    let calls = vec![conformance::tool_call("a_search").into(); 10];
     let outcome = vmcp_domain::ReserveBudget::reserve(&reserver, &known("i", "s"), &calls).await;
     assert!(matches!(outcome, Err(Error::LimitsUnavailable)), "{outcome:?}");
     store.set_failure(None);

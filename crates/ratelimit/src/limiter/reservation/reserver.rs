@@ -1,0 +1,85 @@
+//! [`Reserver`]: the limiter as the layers see it that compose calls.
+
+use std::sync::Arc;
+
+use vmcp_domain::{
+    BoxFuture, CallContext, Error, GatewayFuture, PlannedCall, Reservation, ReserveBudget, SharedGateway,
+    ToolList,
+};
+
+use super::ReservedCalls;
+use crate::limiter::{Arguments, Limiter, ToolPlan};
+
+/// The most calls of one reservation.
+const CALLS_MAX: usize = 1000;
+
+/// Reserves budget for calls of the tools that a gateway lists.
+pub struct Reserver {
+    inner: SharedGateway,
+    limiter: Arc<Limiter>,
+}
+
+impl Reserver {
+    /// Reserves budget of `limiter` for the tools of `inner`, the gateway that the limiter's layer wraps.
+    #[must_use]
+    pub fn new(inner: SharedGateway, limiter: Arc<Limiter>) -> Self {
+        Self { inner, limiter }
+    }
+
+    /// The plan that charges the call. `None` if no limit counts it, or if limits depend on arguments that are not known.
+    fn plan_of(
+        &self,
+        tools: &Arc<ToolList>,
+        ctx: &CallContext,
+        PlannedCall { call, arguments_known }: &PlannedCall,
+    ) -> Result<Option<Arc<ToolPlan>>, Error> {
+        let tool_plan = self.limiter.tool_plan(tools, &call.name);
+        let tool_plan = tool_plan.ok_or_else(|| Error::UnknownTool(call.name.clone()))?;
+        if !arguments_known && tool_plan.plan.variation_inputs.read_arguments() {
+            return Ok(None);
+        }
+        let arguments = Arguments::Sent(call.arguments.as_ref());
+        let tool_plan = self.limiter.plan_variant(&tool_plan, ctx, arguments)?;
+        Ok(Some(tool_plan).filter(|tool_plan| !tool_plan.plan.buckets.is_empty()))
+    }
+}
+
+impl ReserveBudget for Reserver {
+    fn reserve<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        calls: &'a [PlannedCall],
+    ) -> GatewayFuture<'a, Reservation> {
+        Box::pin(async move {
+            if calls.len() > CALLS_MAX {
+                let text = format!("at most {CALLS_MAX} calls can be reserved at once, not {}", calls.len());
+                return Err(Error::InvalidRequest(text));
+            }
+            let tools = self.inner.list_tools(ctx).await?;
+            let mut wanted: Vec<(Arc<ToolPlan>, u32)> = Vec::new();
+            for call in calls {
+                let Some(tool_plan) = self.plan_of(&tools, ctx, call)? else { continue };
+                match wanted.iter_mut().find(|(known, _)| known.is_charged_like(&tool_plan)) {
+                    Some((_, count)) => *count += 1,
+                    None => wanted.push((tool_plan, 1)),
+                }
+            }
+            self.limiter.reserve(wanted, ctx).await.map(Reservation::new)
+        })
+    }
+
+    fn release<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        reservation: &'a Reservation,
+        call: &'a PlannedCall,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(reserved) = reservation.downcast_ref::<ReservedCalls>() else { return };
+            let Ok(tools) = self.inner.list_tools(ctx).await else { return };
+            if let Ok(Some(tool_plan)) = self.plan_of(&tools, ctx, call) {
+                reserved.release_call(&tool_plan, ctx);
+            }
+        })
+    }
+}
