@@ -33,7 +33,7 @@ impl Audit {
             component: &self.settings.component,
             source: RecordSource::of(&ctx),
             subjects: RecordSubjects::of(&ctx.caller),
-            target: RecordTarget {
+            target: RecordTarget::Request {
                 endpoint: &self.endpoint,
                 method: "limits",
                 kind: Some("tool"),
@@ -41,23 +41,14 @@ impl Audit {
             },
             metadata: Metadata {
                 extra: Extra {
-                    duration_ms: 0,
-                    duration_us: 0,
                     time_us: self.clock.unix_us(at),
                     transport: transport(&ctx),
-                    backend_name: None,
-                    backend_tool: None,
-                    via: None,
-                    parent: None,
-                    requested_tool: None,
                     error: outcome.err().map(Error::class),
-                    rate_limit: None,
                     limits_change: Some(change),
-                    delegation_chain: Vec::new(),
-                    delegation_truncated: false,
+                    ..Extra::default()
                 },
             },
-            data: Data { request: None, response: None },
+            data: Data::default(),
         };
         self.write(&record);
     }

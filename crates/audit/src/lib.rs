@@ -2,7 +2,7 @@
 //!
 //! [`AuditedCalls`] records each real call where it reaches the limiter, with the limiter's decision, which
 //! `vmcp` passes to [`capture_decision`]. [`AuditedRequests`] records everything else as the client requested
-//! it. The records are written on a thread of their own, so that no request waits for a disk.
+//! it. [`Audit`] itself records the runs of workflows, as their observer. The records are written on a thread of their own, so that no request waits for a disk.
 
 mod caller;
 mod calls;
@@ -17,6 +17,7 @@ mod record;
 mod record_time;
 mod recorder;
 mod requests;
+mod runs;
 mod settings;
 
 pub use calls::AuditedCalls;

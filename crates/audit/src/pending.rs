@@ -9,7 +9,7 @@ use vmcp_timing::Micros;
 
 use crate::caller::{RecordSource, RecordSubjects, delegation, transport};
 use crate::decision_capture::DecisionCapture;
-use crate::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordParent, RecordedValue};
+use crate::record::{self, Data, Extra, Metadata, RateLimitOutcome, Record, RecordParent};
 use crate::recorder::Audit;
 
 /// The description of a request.
@@ -119,7 +119,7 @@ impl<'a> PendingRecord<'a> {
             component: &settings.component,
             source: RecordSource::of(self.ctx),
             subjects: RecordSubjects::of(&self.ctx.caller),
-            target: record::RecordTarget {
+            target: record::RecordTarget::Request {
                 endpoint: &self.audit.endpoint,
                 method: self.request.method,
                 kind: self.request.target_kind,
@@ -138,9 +138,9 @@ impl<'a> PendingRecord<'a> {
                     requested_tool: self.request.requested_tool_name.clone(),
                     error,
                     rate_limit,
-                    limits_change: None,
                     delegation_chain,
                     delegation_truncated,
+                    ..Extra::default()
                 },
             },
             data: self.data(outcome),
@@ -149,11 +149,10 @@ impl<'a> PendingRecord<'a> {
     }
 
     fn data(&self, outcome: &Result<&Reply, &Error>) -> Data {
-        let settings = &self.audit.settings;
-        let piece = |value: &Json| RecordedValue::truncated(value, settings.data_bytes_max);
-        let request = self.request.arguments.as_ref().filter(|_| settings.request_data).and_then(piece);
-        let reply = outcome.as_ref().ok().filter(|reply| settings.response_data && !reply.members.is_empty());
-        Data { request, response: reply.and_then(|reply| piece(&reply.members.to_json())) }
+        Data {
+            request: self.request.arguments.as_ref().and_then(|arguments| self.audit.request_data(arguments)),
+            response: outcome.as_ref().ok().and_then(|reply| self.audit.response_data(reply)),
+        }
     }
 }
 

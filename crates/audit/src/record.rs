@@ -27,15 +27,32 @@ pub(crate) struct Record<'a> {
     pub(crate) data: Data,
 }
 
-/// The endpoint, the method and the object of the request.
+/// What the record is about.
 #[derive(Serialize)]
-pub(crate) struct RecordTarget<'a> {
-    pub(crate) endpoint: &'a str,
-    pub(crate) method: &'static str,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(crate) kind: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) name: Option<&'a str>,
+#[serde(untagged)]
+pub(crate) enum RecordTarget<'a> {
+    /// A request: the endpoint, the method and the object.
+    Request {
+        endpoint: &'a str,
+        method: &'static str,
+        #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+        kind: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+    },
+    /// The run of a workflow, or a step of it.
+    Run {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        workflow_id: &'a str,
+        workflow_name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step_id: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step_type: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tool_name: Option<&'a str>,
+    },
 }
 
 /// The envelope of [`Extra`], which ToolHive's records have.
@@ -45,7 +62,7 @@ pub(crate) struct Metadata<'a> {
 }
 
 /// Timing, transport, backend, error and limit decision of the request.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(crate) struct Extra<'a> {
     pub(crate) duration_ms: u64,
     pub(crate) duration_us: u64,
@@ -66,9 +83,21 @@ pub(crate) struct Extra<'a> {
     /// The tool that `call_tool` was asked to call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) requested_tool: Option<String>,
-    /// The class of the error.
+    /// The class of the error. For a step of a workflow it is the sentence that templates read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<&'static str>,
+    pub(crate) error: Option<&'a str>,
+    /// How long a run may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
+    /// How many steps a workflow has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) step_count: Option<usize>,
+    /// How many calls of a step were repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_count: Option<u32>,
+    /// The condition that skipped a step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate_limit: Option<RateLimitOutcome>,
     /// The change of limits that an operator made.

@@ -15,6 +15,7 @@ pub(crate) mod prometheus_text;
 mod requests;
 pub(crate) mod series_table;
 mod waiting;
+mod workflows;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -38,6 +39,7 @@ use limits::LimitMetrics;
 use optimizer::OptimizerMetrics;
 use requests::RequestMetrics;
 use waiting::WaitMetrics;
+use workflows::WorkflowMetrics;
 
 /// Upper bounds of the duration buckets, in seconds: from one table look-up to a slow tool.
 const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -67,6 +69,7 @@ pub(crate) struct Metrics {
     http: RequestMetrics,
     backend_calls: BackendCallMetrics,
     audit: AuditCounters,
+    workflows: WorkflowMetrics,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -104,6 +107,7 @@ impl Metrics {
             http: RequestMetrics::new(server),
             backend_calls: BackendCallMetrics::default(),
             audit: AuditCounters::default(),
+            workflows: WorkflowMetrics::default(),
             registry: Registry::default(),
         };
         registry.register("vmcp_requests", "Requests that went through the stack", metrics.requests.clone());
@@ -131,6 +135,7 @@ impl Metrics {
         metrics.waiting.register(&mut registry);
         metrics.audit.register(&mut registry);
         metrics.optimizer.register(&mut registry);
+        metrics.workflows.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
 

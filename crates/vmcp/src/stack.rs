@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use vmcp_audit::{Audit, AuditedCalls, AuditedRequests};
 use vmcp_authz::{Authorized, AuthzPolicy};
 use vmcp_config::WorkflowSettings;
-use vmcp_domain::{ReserveBudget, SharedGateway, Tool};
+use vmcp_domain::{CallContext, ReserveBudget, RunEvent, RunObserver, SharedGateway, Tool};
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_loopbreaker::{LoopBreaker, LoopPolicy};
@@ -115,7 +115,8 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     builder.wrap_added(around_calls);
     // Outside the limiter and the records, because each step is charged and recorded. Inside exposure, because steps may
     // call hidden tools.
-    let workflows = wrap_workflows(&mut builder, &federation, workflows, limiter.as_ref());
+    let observers = RunObservers { metrics: metrics.clone(), audit: audit.clone() };
+    let workflows = wrap_workflows(&mut builder, &federation, workflows, (limiter.as_ref(), observers));
     // Outside the limiters, because a call that is not made must spend no tokens. Outside workflows, because a workflow
     // may make equal calls, and a workflow that repeats is a repeated call itself.
     if let Some(policy) = loops {
@@ -170,7 +171,7 @@ fn wrap_workflows(
     builder: &mut StackBuilder,
     federation: &SharedGateway,
     settings: WorkflowSettings,
-    limiter: Option<&Arc<Limiter>>,
+    (limiter, observers): (Option<&Arc<Limiter>>, RunObservers),
 ) -> Option<Arc<Workflows>> {
     let WorkflowSettings { workflows, policy } = settings;
     if workflows.is_empty() {
@@ -181,13 +182,28 @@ fn wrap_workflows(
         let reserver: Arc<dyn ReserveBudget> = Arc::new(Reserver::new(federation.clone(), limiter.clone()));
         reserver
     });
-    let ports = WorkflowPorts { reserver, observer: None, now };
+    let ports = WorkflowPorts { reserver, observer: Some(Arc::new(observers)), now };
     let layer = Workflows::wrap(builder.gateway.clone(), workflows, policy, ports);
     builder.wrap("workflows", |_| layer.clone());
     if let Some(limiter) = limiter.cloned() {
         builder.wrap("ratelimit-workflows", |inner| VirtualRateLimited::wrap(inner, limiter, &tools));
     }
     Some(layer)
+}
+
+/// Passes on what happens in the runs of workflows.
+struct RunObservers {
+    metrics: Arc<Metrics>,
+    audit: Option<Arc<Audit>>,
+}
+
+impl RunObserver for RunObservers {
+    fn on_event(&self, ctx: &CallContext, event: &RunEvent<'_>) {
+        self.metrics.on_event(ctx, event);
+        if let Some(audit) = &self.audit {
+            audit.on_event(ctx, event);
+        }
+    }
 }
 
 /// The time of day, as RFC 3339.

@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::cache;
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
+use vmcp_e2e::http;
 use vmcp_e2e::process::{binary, fixture, run};
 use vmcp_e2e::servers::{prepare_folders, server};
 
@@ -88,6 +89,21 @@ impl Setup {
     }
 }
 
+/// The records of runs and their steps, as type and step.
+fn run_records(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)?;
+    let records: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let of_runs = records.iter().filter_map(|record| {
+        let kind = record["type"].as_str()?.strip_prefix("vmcp_workflow_")?;
+        let target = &record["target"];
+        let is_whole = target["workflow_name"] == "release_notes" && target["workflow_id"].is_string();
+        assert!(is_whole && record["subjects"]["user"] == "anonymous", "{record}");
+        let step = target["step_id"].as_str().unwrap_or_default();
+        Some(format!("{kind} {step} {}", record["outcome"].as_str()?))
+    });
+    Ok(of_runs.collect())
+}
+
 /// The records of calls of tools, as name and step. The call of the workflow itself has no step.
 fn records(file: &Path) -> anyhow::Result<BTreeSet<(String, String)>> {
     let text = std::fs::read_to_string(file)?;
@@ -123,6 +139,11 @@ fn a_workflow_over_three_servers_asks_and_writes() -> anyhow::Result<()> {
         ];
         let expected = expected.map(|(name, step)| (name.to_owned(), step.to_owned()));
         ensure!(found == BTreeSet::from(expected), "{mode}: {found:?}");
+        let events = run_records(&setup.folder.path().join("audit.log"))?;
+        let count = |event: &str| events.iter().filter(|one| one.starts_with(event)).count();
+        ensure!(count("step_started") == 4 && count("step_completed") == 4, "{mode}: {events:?}");
+        ensure!(events.first().is_some_and(|event| event == "started  success"), "{mode}: {events:?}");
+        ensure!(events.last().is_some_and(|event| event == "completed  success"), "{mode}: {events:?}");
     }
     Ok(())
 }
@@ -143,6 +164,21 @@ fn a_declined_question_and_a_client_that_leaves_write_nothing() -> anyhow::Resul
         thread::sleep(Duration::from_millis(500));
         ensure!(setup.notes().is_none(), "{mode}: a file was written");
         ensure!(setup.call(mode, "accept")?["is_error"] == false, "{mode}: the next run works");
+        let events = run_records(&setup.folder.path().join("audit.log"))?;
+        let ends = events.iter().filter(|event| !event.starts_with("step_") && !event.starts_with("started"));
+        let ends: Vec<&str> = ends.map(String::as_str).collect();
+        // A client that leaves may come back with the answer, so its run waits.
+        ensure!(ends == ["failed  failure", "completed  success"], "{mode}: {events:?}");
+        let metrics = http::get(&setup.gateway.url.replace("/mcp", "/metrics"), &[])?.text()?;
+        for (series, count) in [
+            ("executions_total", 3),
+            ("errors_total", ends.len() - 1),
+            ("duration_seconds_count", ends.len()),
+        ] {
+            let line =
+                format!("toolhive_vmcp_workflow_{series}{{workflow_name=\"release_notes\"}} {count}\n");
+            ensure!(metrics.contains(&line), "{mode}: no {line} in {metrics}");
+        }
     }
     Ok(())
 }
