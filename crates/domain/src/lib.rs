@@ -51,7 +51,7 @@ pub use request::message::{
     TASK_RESULT_TYPE, TaskHandle, TaskOperation, TaskRequest,
 };
 pub use request::reservation::Reservation;
-pub use request::reserve_budget::{PlannedCall, ReserveBudget};
+pub use request::reserve_budget::{BudgetNeed, PlannedCall, ReserveBudget};
 pub use request::run::{
     CallRun, RunEvent, RunKind, RunObserver, RunOutcome, RunStep, StepAction, StepReport, StepStatus,
 };

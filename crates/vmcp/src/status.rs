@@ -217,9 +217,15 @@ impl StatusPages {
 fn workflows_json(workflows: &Workflows) -> Value {
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Gateway);
     let Some(Ok(offers)) = workflows.offers(&ctx).now_or_never() else { return Value::Null };
-    let each = offers.into_iter().map(
-        |offer| json!({"name": offer.name, "offered": offer.why_not.is_none(), "why_not": offer.why_not}),
-    );
+    let each = offers.into_iter().map(|offer| {
+        let warnings: Vec<String> = offer.warnings.iter().map(ToString::to_string).collect();
+        json!({
+            "name": offer.name,
+            "offered": offer.why_not.is_none(),
+            "why_not": offer.why_not,
+            "warnings": warnings,
+        })
+    });
     each.collect()
 }
 

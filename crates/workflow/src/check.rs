@@ -1,11 +1,14 @@
 //! Checks what an operator wrote. Every problem is found at once, with its path.
 
 mod data_paths;
+mod keys;
 mod output;
 mod parts;
 mod steps;
+pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Data};
@@ -31,6 +34,14 @@ pub struct Finding {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { severity: _, path, message, hint } = self;
+        write!(f, "{path}: {message}")?;
+        hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+    }
 }
 
 /// Whether a workflow with a finding can be used.

@@ -58,6 +58,14 @@ impl Workflow {
     pub fn tools(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().filter_map(|step| step.call()).map(|call| call.tool.as_str())
     }
+
+    /// As [`Self::tools`], each with the path of the key that names it, such as `steps[0].tool`.
+    pub fn tool_paths(&self) -> impl Iterator<Item = (String, &str)> {
+        self.steps.iter().enumerate().filter_map(|(index, step)| {
+            let inner = if step.kind() == StepAction::ForEach { ".step" } else { "" };
+            Some((format!("steps[{index}]{inner}.tool"), step.call()?.tool.as_str()))
+        })
+    }
 }
 
 /// A step.

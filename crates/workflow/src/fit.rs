@@ -59,6 +59,32 @@ impl<'a> Schema<'a> {
         Some(self.at(item))
     }
 
+    /// The schema itself, with its references followed.
+    pub(crate) fn part(self) -> &'a Data {
+        self.part
+    }
+
+    /// Whether an object of this schema has no member of this name, as far as the schema says. A schema that lists members
+    /// and says nothing about others is taken as complete.
+    pub(crate) fn lacks(self, name: &str) -> bool {
+        let is_open = |key: &str| match self.part.get(key) {
+            None | Some(Data::Bool(false)) => false,
+            Some(_) => true,
+        };
+        let open_keys = [
+            "additionalProperties",
+            "unevaluatedProperties",
+            "patternProperties",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "if",
+        ];
+        let properties = self.part.get("properties").and_then(Data::as_object);
+        !open_keys.into_iter().any(is_open)
+            && properties.is_some_and(|properties| !properties.is_empty() && !properties.contains_key(name))
+    }
+
     /// The only alternative beside null, of `anyOf` or `oneOf`.
     fn alternative(self) -> Self {
         let options = ["anyOf", "oneOf"].into_iter().find_map(|key| self.part.get(key)?.as_array());

@@ -9,19 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value as Data;
 use tracing::Instrument as _;
 use vmcp_domain::{
-    CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, PlannedCall,
-    ProtocolVersion, Question, QuestionKind, Reply, ReserveBudget, RunKind, RunObserver, SharedGateway,
-    StartupWait, ToolList, forward,
+    BudgetNeed, CallContext, CallRun, CallTool, Capability, Continuation, DerivedCache, Error, Gateway,
+    GatewayFuture, PlannedCall, ProtocolVersion, Question, QuestionKind, Reply, ReserveBudget, RunKind,
+    RunObserver, SharedGateway, StartupWait, ToolList, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 use vmcp_wire::tool_result;
 
+use crate::check::{Finding, Severity};
 use crate::definition::{Action, Call, OnFailure, Workflow};
 use crate::policy::WorkflowPolicy;
-use crate::run::Run;
 use crate::run::clock::RunClock;
 use crate::run::state::RunState;
+use crate::run::{Run, StepTool, StepTools};
 use crate::schema::schema_problem;
 pub use offers::Offer;
 use offers::Offers;
@@ -85,25 +86,60 @@ impl Workflows {
     /// When the tools cannot be listed.
     pub async fn offers(&self, ctx: &CallContext) -> Result<Vec<Offer>, Error> {
         let list = self.inner.list_tools(ctx).await?;
-        Ok(self.offers_of(&list).describe(&self.workflows))
+        let offers = self.offers_of(&list);
+        let mut described = offers.describe(&self.workflows);
+        for (index, offer) in described.iter_mut().enumerate() {
+            if let Some(tools) = offers.tools_of(index) {
+                offer.warnings.extend(self.exceeded_limit(ctx, &self.workflows[index], tools).await);
+            }
+        }
+        Ok(described)
+    }
+
+    /// A limit that the plan always exceeds.
+    async fn exceeded_limit(
+        &self,
+        ctx: &CallContext,
+        workflow: &Workflow,
+        tools: &StepTools,
+    ) -> Option<Finding> {
+        let reserver = self.reserver.as_ref().filter(|_| workflow.reserves)?;
+        let needs = reserver.needs(ctx, &planned_calls_of(workflow, tools)).await.ok()?;
+        let exceeded = needs.into_iter().find(BudgetNeed::exceeds_capacity)?;
+        let BudgetNeed { rule, needed, capacity, .. } = exceeded;
+        Some(Finding {
+            severity: Severity::Warning,
+            path: "steps".to_owned(),
+            message: format!(
+                "the workflow can never run: its steps need {needed} tokens of `{rule}`, which holds {capacity}"
+            ),
+            hint: Some("raise the limit, or write `reserve: none`".to_owned()),
+        })
     }
 
     fn offers_of(&self, list: &Arc<ToolList>) -> Arc<Offers> {
         self.offers.get_or_derive(list, || {
             let offers = Offers::of(list, &self.workflows);
-            self.log_missing(&offers);
+            self.log_problems(&offers);
             offers
         })
     }
 
-    /// Logs each workflow that is not offered, once for each reason.
-    fn log_missing(&self, offers: &Offers) {
+    /// Logs each workflow that is not offered, once for each reason, and what does not fit between the others and their
+    /// tools, once for each workflow.
+    fn log_problems(&self, offers: &Offers) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        for Offer { name, why_not } in offers.describe(&self.workflows) {
-            if let Some(reason) = why_not
-                && logged.insert(format!("{name}: {reason}"))
-            {
+        for (name, reason) in offers.missing(&self.workflows) {
+            if logged.insert(format!("{name}: {reason}")) {
                 tracing::warn!(workflow = name, reason, "a workflow is not offered");
+            }
+        }
+        for (index, workflow) in self.workflows.iter().enumerate() {
+            let Some(tools) = offers.tools_of(index).filter(|_| logged.insert(workflow.name.clone())) else {
+                continue;
+            };
+            for finding in crate::check::tools::check(workflow, tools) {
+                tracing::warn!(workflow = workflow.name, %finding, "a workflow does not fit its tools");
             }
         }
     }
@@ -150,6 +186,24 @@ impl Workflows {
         let end = run.run().instrument(span).await;
         crate::answer::answer(&run, end)
     }
+}
+
+/// The calls of the steps with arguments that are not known.
+fn planned_calls_of(workflow: &Workflow, tools: &StepTools) -> Vec<PlannedCall> {
+    let calls = workflow.steps.iter().filter_map(|step| match &step.action {
+        Action::Call(call) => tools.get(call.tool.as_str()),
+        Action::Ask(_) | Action::ForEach(_) => None,
+    });
+    let plan = |tool: &StepTool| PlannedCall {
+        call: CallTool {
+            name: tool.name.clone(),
+            arguments: None,
+            continuation: Continuation::default(),
+            extra: Members::new(),
+        },
+        arguments_known: false,
+    };
+    calls.map(plan).collect()
 }
 
 /// The calls that the steps make for certain, unless they are skipped, by the indices of the steps. Arguments that read

@@ -18,6 +18,7 @@ use vmcp_domain::{
     CallContext, Error, PlannedCall, Reservation, ReserveBudget, RunObserver, SharedGateway, StepStatus,
     ToolName,
 };
+use vmcp_json::Json;
 use vmcp_template::Value;
 
 use crate::definition::{Action, Condition, OnFailure, Step, Workflow};
@@ -73,6 +74,8 @@ pub(crate) struct StepTool {
     pub(crate) name: ToolName,
     /// The JSON Schema of its arguments, decoded once for all calls.
     pub(crate) schema: Option<Data>,
+    /// The JSON Schema of its result.
+    pub(crate) output_schema: Option<Json>,
 }
 
 impl Run<'_> {

@@ -45,8 +45,17 @@ pub(super) fn convert(
             );
         }
         names.push(file.name.clone());
-        workflows.extend(check(file, &path, findings));
+        workflows.extend(check(file, &path, findings).map(|workflow| (path, workflow)));
     }
+    for (path, workflow) in &workflows {
+        for (key, tool) in workflow.tool_paths().filter(|(_, tool)| names.iter().any(|name| name == tool)) {
+            let message = format!(
+                "`{tool}` is a workflow, and steps cannot call workflows: this one is not offered unless a server has such a tool"
+            );
+            findings.add_warning(format!("{path}.{key}"), message);
+        }
+    }
+    let workflows: Vec<Workflow> = workflows.into_iter().map(|(_, workflow)| workflow).collect();
     WorkflowSettings { workflows: workflows.into(), policy: policy(bounds.as_ref(), findings) }
 }
 

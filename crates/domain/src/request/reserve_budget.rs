@@ -2,6 +2,7 @@
 
 use crate::future::BoxFuture;
 use crate::gateway::GatewayFuture;
+use crate::limit::LimitScope;
 use crate::request::context::CallContext;
 use crate::request::message::CallTool;
 use crate::request::reservation::Reservation;
@@ -22,6 +23,29 @@ impl From<CallTool> for PlannedCall {
     }
 }
 
+/// What some calls spend together at one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetNeed {
+    /// The rule, as the configuration names it.
+    pub rule: String,
+    /// What the limit counts by.
+    pub scope: LimitScope,
+    /// The tokens that the calls need together.
+    pub needed: u32,
+    /// The most tokens that the limit holds.
+    pub capacity: u64,
+    /// Whether the limit refuses calls. If not, it is in shadow mode.
+    pub is_enforced: bool,
+}
+
+impl BudgetNeed {
+    /// Whether the limit refuses the calls however full it is.
+    #[must_use]
+    pub fn exceeds_capacity(&self) -> bool {
+        self.is_enforced && u64::from(self.needed) > self.capacity
+    }
+}
+
 /// Reserves budget in advance.
 pub trait ReserveBudget: Send + Sync {
     /// Reserves the budget of all these calls in one decision. Calls of the same tools at the same price
@@ -38,6 +62,16 @@ pub trait ReserveBudget: Send + Sync {
         ctx: &'a CallContext,
         calls: &'a [PlannedCall],
     ) -> GatewayFuture<'a, Reservation>;
+
+    /// Says what [`Self::reserve`] charges for these calls, limit by limit. Charges nothing.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`], except for a refusal by a limit.
+    fn needs<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        calls: &'a [PlannedCall],
+    ) -> GatewayFuture<'a, Vec<BudgetNeed>>;
 
     /// Refunds a call of the reservation that will not be made. Without it, the call is refunded when the reservation
     /// is dropped.

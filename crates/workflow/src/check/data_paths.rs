@@ -4,8 +4,18 @@ use serde_json::Value as Data;
 use vmcp_template::{DataPath, Segment};
 
 use super::Findings;
-use crate::definition::{Action, Output, OutputProperty, OutputSource, Step};
-use crate::source::{StepSource, WorkflowSource};
+use crate::definition::{Action, Output, OutputProperty, OutputSource, Step, Workflow};
+use crate::fit::Schema;
+use crate::source::{StepKindSource, StepSource, WorkflowSource};
+
+/// The members of a step in templates.
+const STEP_MEMBERS: [&str; 4] = ["output", "content", "status", "error"];
+/// The members of the output of a `forEach`.
+const FOR_EACH_MEMBERS: [&str; 4] = ["iterations", "count", "completed", "failed"];
+/// The members of the output of a question.
+const QUESTION_MEMBERS: [&str; 3] = ["action", "content", "skipped"];
+/// The members of `.workflow`.
+const WORKFLOW_MEMBERS: [&str; 5] = ["id", "start_time", "duration_ms", "step_count", "status"];
 
 /// What templates may read.
 pub(super) struct Known<'a> {
@@ -14,9 +24,9 @@ pub(super) struct Known<'a> {
 }
 
 /// A reference with the path of its template, and whether ToolHive looks at it for defaults.
-struct Found {
-    path: String,
-    reference: DataPath,
+pub(super) struct Found {
+    pub(super) path: String,
+    pub(super) reference: DataPath,
     /// A template of a nested argument, a list, or an inner step, which ToolHive does not look at.
     is_nested: bool,
 }
@@ -47,6 +57,17 @@ pub(super) fn check(
     for found in &of_output {
         check_one(found, None, known, findings);
     }
+}
+
+/// All data paths of a workflow.
+pub(super) fn of_workflow(workflow: &Workflow) -> Vec<Found> {
+    let steps = workflow.steps.iter().enumerate();
+    let mut found: Vec<Found> =
+        steps.flat_map(|(index, step)| of_step(step, &format!("steps[{index}]"))).collect();
+    if let Some(output) = &workflow.output {
+        each_output(&output.properties, "output.properties", &mut found);
+    }
+    found
 }
 
 /// The data paths of a step.
@@ -127,6 +148,7 @@ fn check_one(found: &Found, item: Option<&str>, known: &Known<'_>, findings: &mu
                 );
                 return;
             };
+            check_part(path, step, (member(2), member(3), member(4)), findings);
             if let (Some("output"), Some(field)) = (member(2), member(3)) {
                 let is_checked_there = reference.is_direct && !*is_nested;
                 check_default(path, step, field, is_checked_there, findings);
@@ -148,12 +170,61 @@ fn check_one(found: &Found, item: Option<&str>, known: &Known<'_>, findings: &mu
                 findings.warning(path, format!("there is no `.forEach.{name}`"), names);
             }
         }
-        "vars" | "workflow" => {}
+        "workflow" => {
+            if let Some(name) = member(1).filter(|name| !WORKFLOW_MEMBERS.contains(name)) {
+                warn_missing(path, &format!(".workflow.{name}"), &WORKFLOW_MEMBERS, findings);
+            }
+        }
+        "vars" => {}
         other => {
             let names = "there are `.params`, `.steps`, `.workflow`, `.vars` and `.forEach`";
             findings.warning(path, format!("there is no `.{other}`, so this is always missing"), names);
         }
     }
+}
+
+/// Checks the members of a step that are known before it runs.
+fn check_part(
+    path: &str,
+    step: &StepSource,
+    (part, field, inner): (Option<&str>, Option<&str>, Option<&str>),
+    findings: &mut Findings,
+) {
+    let base = format!(".steps.{}", step.id);
+    let Some(part) = part else { return };
+    if !STEP_MEMBERS.contains(&part) {
+        return warn_missing(path, &format!("{base}.{part}"), &STEP_MEMBERS, findings);
+    }
+    let Some(field) = field.filter(|_| part == "output") else { return };
+    let members: &[&str] = match step.kind.unwrap_or(StepKindSource::Tool) {
+        StepKindSource::Tool => return,
+        StepKindSource::ForEach => &FOR_EACH_MEMBERS,
+        StepKindSource::Elicitation => &QUESTION_MEMBERS,
+    };
+    if !members.contains(&field) {
+        return warn_missing(path, &format!("{base}.output.{field}"), members, findings);
+    }
+    if let (Some(schema), "content", Some(name)) = (&step.schema, field, inner) {
+        let schema = Data::Object(schema.clone());
+        if Schema::new(&schema).lacks(name) {
+            let names: Vec<&str> = schema["properties"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.as_str())
+                .collect();
+            warn_missing(path, &format!("{base}.output.content.{name}"), &names, findings);
+        }
+    }
+}
+
+fn warn_missing(path: &str, read: &str, members: &[&str], findings: &mut Findings) {
+    let names = members.join("`, `");
+    findings.warning(
+        path,
+        format!("there is no `{read}`, so this is always missing"),
+        format!("there are `{names}`"),
+    );
 }
 
 fn check_parameter(path: &str, name: Option<&str>, known: &Known<'_>, findings: &mut Findings) {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Data};
 use vmcp_json::Json;
 use vmcp_template::Value;
 
-use super::{Findings, parts};
+use super::{Findings, keys, parts};
 use crate::arguments::ArgumentTemplate;
 use crate::definition::{
     Action, Call, Condition, ForEach, OnFailure, OnRefusal, Question, Retry, RetryKinds, Step,
@@ -54,6 +54,7 @@ fn check(source: &StepSource, path: &str, findings: &mut Findings) -> Option<Ste
             "write `type` to say which is meant",
         );
     }
+    keys::check(source, path, findings);
     let action = match source.kind.unwrap_or(StepKindSource::Tool) {
         StepKindSource::Tool => call(source, path, findings).map(Action::Call),
         StepKindSource::Elicitation => question(source, path, findings).map(Action::Ask),
@@ -272,6 +273,7 @@ fn for_each(source: &StepSource, path: &str, findings: &mut Findings) -> Option<
         findings.problem(format!("{inner_path}.type"), "the step of a `forEach` must call a tool");
         return None;
     }
+    keys::check_inner(inner, &inner_path, findings);
     let call = call(inner, &inner_path, findings);
     Some(ForEach {
         collection: collection?,

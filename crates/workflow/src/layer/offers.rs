@@ -1,6 +1,6 @@
 //! Which workflows are offered beside a list of tools.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
 use serde_json::json;
@@ -8,6 +8,7 @@ use vmcp_domain::{ProtocolVersion, RoutingTarget, Tool, ToolList, ToolOverride};
 use vmcp_json::Json;
 use vmcp_wire::definitions;
 
+use crate::check::{Finding, tools};
 use crate::definition::Workflow;
 use crate::run::{StepTool, StepTools};
 use crate::{hints, output};
@@ -19,6 +20,8 @@ pub struct Offer {
     pub name: String,
     /// Why it is not offered. `None` if it is.
     pub why_not: Option<String>,
+    /// What does not fit between it and its tools. Empty if it is not offered.
+    pub warnings: Vec<Finding>,
 }
 
 /// The workflows beside one list.
@@ -27,6 +30,8 @@ pub(super) struct Offers {
     list: Arc<ToolList>,
     /// For each workflow its tools, or why it is not offered.
     resolved: Vec<Result<StepTools, String>>,
+    /// For each workflow what does not fit between it and its tools, found when they are asked for.
+    findings: OnceLock<Vec<Vec<Finding>>>,
 }
 
 impl Offers {
@@ -44,7 +49,7 @@ impl Offers {
         } else {
             Arc::new(list.iter().cloned().chain(offered).collect())
         };
-        Self { list, resolved }
+        Self { list, resolved, findings: OnceLock::new() }
     }
 
     pub(super) fn list(&self) -> &Arc<ToolList> {
@@ -57,12 +62,29 @@ impl Offers {
     }
 
     pub(super) fn describe(&self, workflows: &[Workflow]) -> Vec<Offer> {
-        let each = workflows.iter().zip(&self.resolved);
-        each.map(|(workflow, resolved)| Offer {
+        let findings = self.findings.get_or_init(|| {
+            let each = workflows.iter().zip(&self.resolved);
+            each.map(|(workflow, tools)| {
+                tools.as_ref().map_or_else(|_| Vec::new(), |tools| tools::check(workflow, tools))
+            })
+            .collect()
+        });
+        let each = workflows.iter().zip(&self.resolved).zip(findings);
+        each.map(|((workflow, resolved), findings)| Offer {
             name: workflow.name.clone(),
             why_not: resolved.as_ref().err().cloned(),
+            warnings: findings.clone(),
         })
         .collect()
+    }
+
+    /// The workflows that are not offered, and why.
+    pub(super) fn missing<'a>(
+        &'a self,
+        workflows: &'a [Workflow],
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let each = workflows.iter().zip(&self.resolved);
+        each.filter_map(|(workflow, resolved)| Some((workflow.name(), resolved.as_ref().err()?.as_str())))
     }
 }
 
@@ -112,6 +134,7 @@ fn offer(workflow: &Workflow, names: &ToolNames<'_>) -> Result<(Tool, StepTools)
     let step_tool = |tool: &Tool| StepTool {
         name: tool.name.clone(),
         schema: tool.definition.get("inputSchema").and_then(|schema| schema.decode().ok()),
+        output_schema: tool.definition.get("outputSchema").cloned(),
     };
     Ok((tool, found.into_iter().map(|(name, tool)| (name.to_owned(), step_tool(tool))).collect()))
 }

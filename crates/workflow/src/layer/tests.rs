@@ -1,11 +1,12 @@
 mod events;
+mod tool_checks;
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::json;
 use vmcp_domain::{
-    AskError, BoxFuture, Caller, ClientCapabilities, ClientKey, ClientPort, Identity, LimitScope,
+    AskError, BoxFuture, BudgetNeed, Caller, ClientCapabilities, ClientKey, ClientPort, Identity, LimitScope,
     LimitedOperation, LogLevel, Question, RateLimit, Reservation, Retry, ToolHints,
 };
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
@@ -483,6 +484,14 @@ impl ReserveBudget for Reserving {
             self.reserved.lock().unwrap().extend(names);
             if self.refuses { Err(limited()) } else { Ok(Reservation::new(())) }
         })
+    }
+
+    fn needs<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        _calls: &'a [PlannedCall],
+    ) -> GatewayFuture<'a, Vec<BudgetNeed>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn release<'a>(

@@ -588,7 +588,9 @@ incomingAuth:
   type: oidc
   oidc: {issuer: 'https://issuer.example.com', audience: vmcp, clientSecretEnv: SECRET}
   authz: {type: cedar, policies: ['permit(principal, action, resource);']}
-compositeTools: [{name: d, description: e, steps: [{id: f, tool: b.run}]}]
+compositeTools:
+  - {name: d, description: e, steps: [{id: f, tool: b.run, maxParallel: 2}]}
+  - {name: g, description: e, steps: [{id: f, tool: d, arguments: {x: '{{.steps.f.outptu}}'}}]}
 metadata: {owner: me}
 operational: {failureHandling: {partialFailureMode: best_effort, statusReportingInterval: 30s}}
 telemetry: {endpoint: 'localhost:4317', tracingEnabled: true, samplingRate: 0.05}

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    BoxFuture, CallContext, Error, GatewayFuture, PlannedCall, Reservation, ReserveBudget, SharedGateway,
-    ToolList,
+    BoxFuture, BudgetNeed, CallContext, Error, GatewayFuture, PlannedCall, Reservation, ReserveBudget,
+    SharedGateway, ToolList,
 };
 
 use super::ReservedCalls;
 use crate::limiter::{Arguments, Limiter, ToolPlan};
+use crate::plan::policy::Mode;
 
 /// The most calls of one reservation.
 const CALLS_MAX: usize = 1000;
@@ -24,6 +25,24 @@ impl Reserver {
     #[must_use]
     pub fn new(inner: SharedGateway, limiter: Arc<Limiter>) -> Self {
         Self { inner, limiter }
+    }
+
+    /// The plans that charge the calls, each with the number of its calls.
+    async fn plans_of(
+        &self,
+        ctx: &CallContext,
+        calls: &[PlannedCall],
+    ) -> Result<Vec<(Arc<ToolPlan>, u32)>, Error> {
+        let tools = self.inner.list_tools(ctx).await?;
+        let mut wanted: Vec<(Arc<ToolPlan>, u32)> = Vec::new();
+        for call in calls {
+            let Some(tool_plan) = self.plan_of(&tools, ctx, call)? else { continue };
+            match wanted.iter_mut().find(|(known, _)| known.is_charged_like(&tool_plan)) {
+                Some((_, count)) => *count += 1,
+                None => wanted.push((tool_plan, 1)),
+            }
+        }
+        Ok(wanted)
     }
 
     /// The plan that charges the call. `None` if no limit counts it, or if limits depend on arguments that are not known.
@@ -55,16 +74,28 @@ impl ReserveBudget for Reserver {
                 let text = format!("at most {CALLS_MAX} calls can be reserved at once, not {}", calls.len());
                 return Err(Error::InvalidRequest(text));
             }
-            let tools = self.inner.list_tools(ctx).await?;
-            let mut wanted: Vec<(Arc<ToolPlan>, u32)> = Vec::new();
-            for call in calls {
-                let Some(tool_plan) = self.plan_of(&tools, ctx, call)? else { continue };
-                match wanted.iter_mut().find(|(known, _)| known.is_charged_like(&tool_plan)) {
-                    Some((_, count)) => *count += 1,
-                    None => wanted.push((tool_plan, 1)),
-                }
-            }
+            let wanted = self.plans_of(ctx, calls).await?;
             self.limiter.reserve(wanted, ctx).await.map(Reservation::new)
+        })
+    }
+
+    fn needs<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        calls: &'a [PlannedCall],
+    ) -> GatewayFuture<'a, Vec<BudgetNeed>> {
+        Box::pin(async move {
+            let Some(all) = ToolPlan::combined(&self.plans_of(ctx, calls).await?) else {
+                return Ok(Vec::new());
+            };
+            let needs = all.plan.buckets.iter().map(|bucket| BudgetNeed {
+                rule: bucket.rule.to_string(),
+                scope: bucket.scope,
+                needed: bucket.cost.get(),
+                capacity: bucket.rate.burst(),
+                is_enforced: bucket.mode == Mode::Enforce,
+            });
+            Ok(needs.collect())
         })
     }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use vmcp_domain::{
-    CallTool, Cause, Gateway, GatewayFuture, LimitScope, PlannedCall, RateLimit, Reply, ReserveBudget as _,
-    Retry, SharedGateway, forward,
+    BudgetNeed, CallTool, Cause, Gateway, GatewayFuture, LimitScope, PlannedCall, RateLimit, Reply,
+    ReserveBudget as _, Retry, SharedGateway, forward,
 };
 use vmcp_testkit::conformance;
 
@@ -182,6 +182,21 @@ async fn a_call_that_is_released_is_refunded_at_once() {
     }
     call(&harness, &ctx, "a_search").await.unwrap();
     assert_eq!(remaining(&harness).await, [8, 3, 4], "a call that was released is charged again");
+}
+
+#[tokio::test]
+async fn calls_that_a_limit_can_never_pay_are_found_in_advance() {
+    let harness = harness(limits(), None);
+    let reserver = Reserver::new(harness.inner.clone(), harness.limiter.clone());
+    let exceeded = async |names: &[&str]| {
+        let needs = reserver.needs(&known("i", "s"), &calls(names)).await.unwrap();
+        let exceeded = needs.into_iter().find(BudgetNeed::exceeds_capacity);
+        exceeded.map(|limit| (limit.rule, limit.needed, limit.capacity))
+    };
+    assert_eq!(exceeded(&["a_search"; 4]).await, None);
+    assert_eq!(exceeded(&["a_search"; 5]).await, Some(("tools[a_search].shared".to_owned(), 5, 4)));
+    assert_eq!(exceeded(&["b_search"; 7]).await, Some(("perUser".to_owned(), 7, 6)));
+    assert_eq!(remaining(&harness).await, [10, 4, 6], "nothing was charged");
 }
 
 #[tokio::test]
