@@ -5,6 +5,7 @@ mod auth;
 mod examples;
 mod limits;
 mod tools;
+mod workflow;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use vmcp::config::Overrides;
 pub(crate) use auth::{Action, AuthCommand, AuthzCommand, ExplainArgs};
 pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
 pub(crate) use tools::ToolsCommand;
+pub(crate) use workflow::WorkflowCommand;
 
 /// One MCP endpoint in front of many MCP servers: it merges their tools, finds the right tool among thousands, and
 /// limits and permits each call by the tool that really runs and the person who asks.
@@ -143,6 +145,12 @@ pub(crate) enum Command {
         /// Print the whole result as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Check, show and run workflows, which `compositeTools` composes of other tools.
+    #[command(after_help = examples::WORKFLOW)]
+    Workflow {
+        #[command(subcommand)]
+        command: WorkflowCommand,
     },
     /// Show which limits apply to a tool and what is left of them, and change them in a running gateway.
     #[command(after_help = examples::LIMITS)]

@@ -10,6 +10,7 @@ pub(crate) mod limits;
 pub(crate) mod serve;
 pub(crate) mod tools;
 pub(crate) mod validate;
+pub(crate) mod workflow;
 
 use std::sync::Once;
 

@@ -46,3 +46,9 @@ pub use vmcp_config as config;
 pub use vmcp_domain as domain;
 pub use vmcp_edge::{ListenSocket, StopSignals};
 pub use vmcp_json as json;
+
+/// The time of day as RFC 3339, in UTC.
+#[must_use]
+pub fn time_of_day() -> String {
+    vmcp_audit::format_time(vmcp_timing::time_of_day().0)
+}

@@ -22,7 +22,7 @@ use vmcp_audit::{Audit, AuditSettings, Output};
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::Backends;
 use vmcp_config::{AdminSettings, Settings};
-use vmcp_domain::{Caller, GatewayInfo, SharedGateway};
+use vmcp_domain::{Caller, GatewayInfo, RunObserver, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge, ListenSocket, StopSignals};
 use vmcp_federation::policy::AggregationPolicy;
@@ -67,6 +67,8 @@ pub struct Additions {
     /// Serves the lists of backends that an earlier process has saved in the state folder until the backends
     /// answer, and saves them and the records of tools for the next process. Default: false.
     pub saves_lists: bool,
+    /// Learns what happens in the runs of workflows.
+    pub run_observer: Option<Arc<dyn RunObserver>>,
 }
 
 /// A gateway that is connected to its backends. It can be called in process through
@@ -115,7 +117,7 @@ impl RunningGateway {
     /// # Errors
     /// When TLS towards the issuer or towards token endpoints cannot be set up.
     pub async fn start(settings: Settings, additions: Additions) -> Result<Self, StartError> {
-        let Additions { audit: output, layers: added, persists_levels, saves_lists } = additions;
+        let Additions { audit: output, layers, persists_levels, saves_lists, run_observer } = additions;
         let (processes_max, virtual_tools) = (settings.process_count_worst_case(), settings.virtual_tools());
         let Settings {
             name,
@@ -158,7 +160,7 @@ impl RunningGateway {
             workflows,
             audit: audit.clone(),
             metrics: metrics.clone(),
-            added,
+            added: stack::AddedParts { layers, run_observer },
         };
         let stack = stack::build(federation.clone(), parts);
         // This must run after the stack is complete. The stack reports to the limiter which tools are

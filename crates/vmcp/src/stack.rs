@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use vmcp_audit::{Audit, AuditedCalls, AuditedRequests};
 use vmcp_authz::{Authorized, AuthzPolicy};
 use vmcp_config::WorkflowSettings;
@@ -20,6 +18,7 @@ use vmcp_workflow::{Workflow, WorkflowPorts, Workflows};
 
 use crate::metrics::Metrics;
 use crate::metrics::observe::Observed;
+use crate::time_of_day;
 
 /// The stack, and two of its inner parts that have no virtual tools.
 pub(crate) struct Stack {
@@ -45,7 +44,14 @@ pub(crate) struct StackParts {
     pub(crate) workflows: WorkflowSettings,
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) added: Vec<AddedLayer>,
+    pub(crate) added: AddedParts,
+}
+
+/// What the embedding program adds.
+pub(crate) struct AddedParts {
+    pub(crate) layers: Vec<AddedLayer>,
+    /// Learns what happens in the runs of workflows.
+    pub(crate) run_observer: Option<Arc<dyn RunObserver>>,
 }
 
 /// The position of a layer that the embedding program adds.
@@ -97,7 +103,7 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     let StackParts { policy, authz, limiter, loops, optimizer, workflows, audit, metrics, added } = parts;
     let virtual_names = optimizer.as_ref().map(|optimizer| optimizer.virtual_names().clone());
     let (around_calls, around_requests): (Vec<_>, Vec<_>) =
-        added.into_iter().partition(|layer| layer.position == Position::Call);
+        added.layers.into_iter().partition(|layer| layer.position == Position::Call);
     // Innermost: resolves the advertised name to a backend and to the backend's own name for the tool, and
     // calls it.
     let federation: SharedGateway = Arc::new(federation);
@@ -115,7 +121,8 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     builder.wrap_added(around_calls);
     // Outside the limiter and the records, because each step is charged and recorded. Inside exposure, because steps may
     // call hidden tools.
-    let observers = RunObservers { metrics: metrics.clone(), audit: audit.clone() };
+    let observers =
+        RunObservers { metrics: metrics.clone(), audit: audit.clone(), added: added.run_observer };
     let workflows = wrap_workflows(&mut builder, &federation, workflows, (limiter.as_ref(), observers));
     // Outside the limiters, because a call that is not made must spend no tokens. Outside workflows, because a workflow
     // may make equal calls, and a workflow that repeats is a repeated call itself.
@@ -182,7 +189,7 @@ fn wrap_workflows(
         let reserver: Arc<dyn ReserveBudget> = Arc::new(Reserver::new(federation.clone(), limiter.clone()));
         reserver
     });
-    let ports = WorkflowPorts { reserver, observer: Some(Arc::new(observers)), now };
+    let ports = WorkflowPorts { reserver, observer: Some(Arc::new(observers)), now: time_of_day };
     let layer = Workflows::wrap(builder.gateway.clone(), workflows, policy, ports);
     builder.wrap("workflows", |_| layer.clone());
     if let Some(limiter) = limiter.cloned() {
@@ -195,6 +202,7 @@ fn wrap_workflows(
 struct RunObservers {
     metrics: Arc<Metrics>,
     audit: Option<Arc<Audit>>,
+    added: Option<Arc<dyn RunObserver>>,
 }
 
 impl RunObserver for RunObservers {
@@ -203,14 +211,10 @@ impl RunObserver for RunObservers {
         if let Some(audit) = &self.audit {
             audit.on_event(ctx, event);
         }
+        if let Some(added) = &self.added {
+            added.on_event(ctx, event);
+        }
     }
-}
-
-/// The time of day, as RFC 3339.
-fn now() -> String {
-    let nanos = i128::from(vmcp_timing::time_of_day().0) * 1000;
-    let now = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
-    now.and_then(|now| now.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

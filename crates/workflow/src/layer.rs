@@ -1,6 +1,7 @@
 //! The layer that offers workflows as tools and runs them.
 
 mod offers;
+mod plan;
 mod running_limit;
 
 use std::collections::HashSet;
@@ -9,23 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value as Data;
 use tracing::Instrument as _;
 use vmcp_domain::{
-    BudgetNeed, CallContext, CallRun, CallTool, Capability, Continuation, DerivedCache, Error, Gateway,
-    GatewayFuture, PlannedCall, ProtocolVersion, Question, QuestionKind, Reply, ReserveBudget, RunKind,
-    RunObserver, SharedGateway, StartupWait, ToolList, forward,
+    CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, PlannedCall,
+    ProtocolVersion, Question, QuestionKind, Reply, ReserveBudget, RunKind, RunObserver, SharedGateway,
+    StartupWait, ToolList, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
 use vmcp_wire::tool_result;
 
-use crate::check::{Finding, Severity};
 use crate::definition::{Action, Call, OnFailure, Workflow};
 use crate::policy::WorkflowPolicy;
+use crate::run::Run;
 use crate::run::clock::RunClock;
 use crate::run::state::RunState;
-use crate::run::{Run, StepTool, StepTools};
 use crate::schema::schema_problem;
 pub use offers::Offer;
 use offers::Offers;
+pub use plan::{StepPlan, WorkflowPlan};
 use running_limit::RunningLimit;
 
 /// The answer if no further workflow may run.
@@ -90,31 +91,12 @@ impl Workflows {
         let mut described = offers.describe(&self.workflows);
         for (index, offer) in described.iter_mut().enumerate() {
             if let Some(tools) = offers.tools_of(index) {
-                offer.warnings.extend(self.exceeded_limit(ctx, &self.workflows[index], tools).await);
+                let workflow = &self.workflows[index];
+                let needs = self.needs(ctx, &plan::calls_of(workflow, tools)).await;
+                offer.warnings.extend(plan::exceeded_limit(workflow, &needs));
             }
         }
         Ok(described)
-    }
-
-    /// A limit that the plan always exceeds.
-    async fn exceeded_limit(
-        &self,
-        ctx: &CallContext,
-        workflow: &Workflow,
-        tools: &StepTools,
-    ) -> Option<Finding> {
-        let reserver = self.reserver.as_ref().filter(|_| workflow.reserves)?;
-        let needs = reserver.needs(ctx, &planned_calls_of(workflow, tools)).await.ok()?;
-        let exceeded = needs.into_iter().find(BudgetNeed::exceeds_capacity)?;
-        let BudgetNeed { rule, needed, capacity, .. } = exceeded;
-        Some(Finding {
-            severity: Severity::Warning,
-            path: "steps".to_owned(),
-            message: format!(
-                "the workflow can never run: its steps need {needed} tokens of `{rule}`, which holds {capacity}"
-            ),
-            hint: Some("raise the limit, or write `reserve: none`".to_owned()),
-        })
     }
 
     fn offers_of(&self, list: &Arc<ToolList>) -> Arc<Offers> {
@@ -186,24 +168,6 @@ impl Workflows {
         let end = run.run().instrument(span).await;
         crate::answer::answer(&run, end)
     }
-}
-
-/// The calls of the steps with arguments that are not known.
-fn planned_calls_of(workflow: &Workflow, tools: &StepTools) -> Vec<PlannedCall> {
-    let calls = workflow.steps.iter().filter_map(|step| match &step.action {
-        Action::Call(call) => tools.get(call.tool.as_str()),
-        Action::Ask(_) | Action::ForEach(_) => None,
-    });
-    let plan = |tool: &StepTool| PlannedCall {
-        call: CallTool {
-            name: tool.name.clone(),
-            arguments: None,
-            continuation: Continuation::default(),
-            extra: Members::new(),
-        },
-        arguments_known: false,
-    };
-    calls.map(plan).collect()
 }
 
 /// The calls that the steps make for certain, unless they are skipped, by the indices of the steps. Arguments that read

@@ -26,7 +26,7 @@ mod source;
 
 pub use check::{Finding, Severity};
 pub use definition::Workflow;
-pub use layer::{Offer, WorkflowPorts, Workflows};
+pub use layer::{Offer, StepPlan, WorkflowPlan, WorkflowPorts, Workflows};
 pub use policy::{MissingValues, WorkflowPolicy};
 pub use source::{
     ErrorSource, OutputPropertySource, OutputSource, ReplySource, StepKindSource, StepSource, WorkflowSource,

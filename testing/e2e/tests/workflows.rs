@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use vmcp_e2e::cache;
 use vmcp_e2e::gateway::{Backend, Gateway, NamePolicy, config};
 use vmcp_e2e::http;
-use vmcp_e2e::process::{binary, fixture, run};
+use vmcp_e2e::process::run;
 use vmcp_e2e::servers::{prepare_folders, server};
 
 const MODES: [&str; 2] = ["legacy", "2026-07-28"];
@@ -180,25 +180,6 @@ fn a_declined_question_and_a_client_that_leaves_write_nothing() -> anyhow::Resul
             ensure!(metrics.contains(&line), "{mode}: no {line} in {metrics}");
         }
     }
-    Ok(())
-}
-
-#[test]
-fn the_command_line_lists_workflows_and_says_why_one_is_missing() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("vmcp.yaml");
-    let backends = [Backend::stdio("b", &fixture(&["steps"])?)];
-    let workflows = "compositeTools:\n  - {name: good, description: Good., steps: [{id: a, tool: b.text}]}\n  \
-                     - {name: bad, description: Bad., steps: [{id: a, tool: b.nosuch}]}\n";
-    std::fs::write(&file, config(NamePolicy::Prefixed, &backends, workflows))?;
-    let output = Command::new(binary("vmcp")?).arg("tools").arg("--config").arg(&file).output()?;
-    let listed = String::from_utf8(output.stdout)?;
-    ensure!(listed.lines().any(|line| line.starts_with("good ") && line.ends_with("Good.")), "{listed}");
-    ensure!(!listed.contains("Bad."), "{listed}");
-    let said = String::from_utf8(output.stderr)?;
-    ensure!(said.contains("workflow `bad` is not offered: there is no tool `b.nosuch`"), "{said}");
-    let output = Command::new(binary("vmcp")?).args(["call", "good", "--config"]).arg(&file).output()?;
-    ensure!(String::from_utf8(output.stdout)? == "{\"text\":\"plain text\"}\n");
     Ok(())
 }
 

@@ -49,6 +49,17 @@ Examples:
   vmcp call files_read_file '{\"path\": \"/tmp/a.txt\"}'
   vmcp call time_get_current_time '{\"timezone\": \"Europe/Berlin\"}' --json";
 
+pub(crate) const WORKFLOW: &str = "\
+Examples:
+  vmcp workflow check --strict              do workflows fit their tools and limits?
+  vmcp workflow plan close_stale            steps, tools, and what a run is charged
+  vmcp workflow run close_stale '{\"repository\": \"a/b\"}'
+  vmcp workflow run close_stale '{\"repository\": \"a/b\"}' --mock steps.json --answer ask=decline
+
+A member of the file of --mock is the result of a step: a text, an object, or a result of `tools/call` with
+`content`, `structuredContent` or `isError`. A list has the results of several calls. The answer to a question
+is {\"action\": \"accept\", \"content\": {}}.";
+
 pub(crate) const DOCTOR: &str = "\
 The report has no secrets of the configuration: variables and headers are named without values, arguments are
 counted, long parts of paths are left out. It quotes the last line that a failing server wrote: read it before you

@@ -1,0 +1,133 @@
+//! `vmcp workflow run`: runs a workflow.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use vmcp::config::Settings;
+use vmcp::{AddedLayer, Additions, Position, RunningGateway};
+use vmcp_domain::{
+    CallContext, CallOrigin, CallTool, Caller, ClientPort, Continuation, Error, Gateway as _, Reply,
+    SharedGateway,
+};
+use vmcp_json::{Json, Members};
+use vmcp_workflow::{WorkflowPolicy, WorkflowPorts, Workflows};
+
+use super::mock::{self, MockTools};
+use super::questions::{self, AnsweringClient, Answers};
+use super::require_workflow;
+use super::run_log::{PrintedCalls, RunLog};
+use crate::commands::serve;
+use crate::{start_progress, terminal};
+
+/// The arguments of the command.
+pub(super) struct RunArguments {
+    pub(super) name: String,
+    pub(super) arguments: String,
+    pub(super) mock: Option<PathBuf>,
+    pub(super) answers: Vec<String>,
+    pub(super) json: bool,
+}
+
+/// Runs the workflow, and prints its result. Fails if the workflow fails.
+pub(super) async fn run(settings: Settings, asked: RunArguments) -> anyhow::Result<ExitCode> {
+    require_workflow(&settings, &asked.name)?;
+    let arguments = Json::parse(asked.arguments).ok().filter(Json::is_object);
+    let arguments = arguments
+        .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"days\": 90}}'"))?;
+    let request = CallTool {
+        name: asked.name.as_str().into(),
+        arguments: Some(arguments),
+        continuation: Continuation::default(),
+        extra: Members::new(),
+    };
+    let answers = questions::parse_answers(&asked.answers)?;
+    let outcome = match &asked.mock {
+        Some(file) => run_mocked(&settings, request, (mock::read(file)?, answers)).await?,
+        None => run_connected(settings, request, answers).await?,
+    };
+    match outcome {
+        Ok(reply) => {
+            let text = if asked.json {
+                reply.members.to_json().as_str().to_owned()
+            } else {
+                vmcp_wire::tool_result::to_text(&reply)
+            };
+            terminal::print_content(&format!("{text}\n"))?;
+            Ok(if reply.is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Err(error) => {
+            let hint = if matches!(error, Error::MissingCapability(_)) {
+                "; answer with --answer STEP=JSON, or run it on a terminal"
+            } else {
+                ""
+            };
+            terminal::print_error(format_args!("vmcp: {error}{hint}"));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Runs the workflow without servers, limits and policies.
+async fn run_mocked(
+    settings: &Settings,
+    request: CallTool,
+    (results, mut answers): (mock::MockResults, Answers),
+) -> anyhow::Result<Result<Reply, Error>> {
+    let workflows = settings.workflows.workflows.iter();
+    let workflow = workflows.into_iter().find(|workflow| workflow.name() == request.name.as_str());
+    let workflow = workflow.context("there is no such workflow")?.clone();
+    for (step, of_step) in questions::mock_answers(&results) {
+        answers.entry(step).or_insert(of_step);
+    }
+    let tools: SharedGateway = MockTools::of(&workflow, results);
+    let log = Arc::new(RunLog::default());
+    let ports = WorkflowPorts { reserver: None, observer: Some(log.clone()), now: vmcp::time_of_day };
+    let calls = Arc::new(PrintedCalls { inner: tools });
+    let layer = Workflows::wrap(calls, Arc::from([workflow]), WorkflowPolicy::default(), ports);
+    let client: Arc<dyn ClientPort> = AnsweringClient::new(answers, log);
+    let ctx = CallContext { client, ..CallContext::bare(Caller::Anonymous, CallOrigin::Operator) };
+    Ok(layer.call_tool(&ctx, request).await)
+}
+
+/// Runs the workflow through the whole stack.
+async fn run_connected(
+    settings: Settings,
+    request: CallTool,
+    answers: Answers,
+) -> anyhow::Result<Result<Reply, Error>> {
+    let settings = settings.without_embeddings();
+    // Standard output is for the result. If the settings name a file, the records are written there.
+    let audit = serve::audit_output(&settings, false)?;
+    let log = Arc::new(RunLog::default());
+    let layer = AddedLayer {
+        position: Position::Call,
+        name: "printed-calls",
+        wrap: Box::new(|inner| Arc::new(PrintedCalls { inner })),
+    };
+    let additions =
+        Additions { audit, layers: vec![layer], run_observer: Some(log.clone()), ..Additions::default() };
+    let gateway = RunningGateway::start(settings, additions).await?;
+    start_progress::show(&gateway.federation);
+    let client: Arc<dyn ClientPort> = AnsweringClient::new(answers, log);
+    let ctx = CallContext { client, ..CallContext::bare(gateway.operator_caller(), CallOrigin::Operator) };
+    if let Some(reason) = why_not_offered(&gateway, &ctx, request.name.as_str()).await? {
+        super::super::report_missing_backends(&gateway);
+        gateway.stop().await;
+        anyhow::bail!("workflow `{}` is not offered: {reason}", request.name);
+    }
+    let outcome = gateway.gateway.call_tool(&ctx, request).await;
+    gateway.stop().await;
+    Ok(outcome)
+}
+
+async fn why_not_offered(
+    gateway: &RunningGateway,
+    ctx: &CallContext,
+    name: &str,
+) -> anyhow::Result<Option<String>> {
+    let workflows = gateway.workflows.as_ref().context("there are no workflows")?;
+    let offers = workflows.offers(ctx).await?;
+    Ok(offers.into_iter().find(|offer| offer.name == name).and_then(|offer| offer.why_not))
+}
