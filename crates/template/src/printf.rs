@@ -1,5 +1,8 @@
 //! `printf` with the verbs of Go.
 
+use std::iter::Peekable;
+use std::str::Chars;
+
 use crate::number::{Number, with_exponent};
 use crate::print;
 use crate::value::Value;
@@ -19,76 +22,138 @@ struct Directive {
     precision: Option<usize>,
 }
 
+/// The format and its arguments while they are read.
+struct Reader<'a> {
+    chars: Peekable<Chars<'a>>,
+    values: &'a [Value],
+    /// The index of the next argument.
+    next: usize,
+    /// An index such as `[1]` was written. Arguments that are left over are not reported then.
+    has_index: bool,
+    /// An index of the current directive names no argument.
+    has_bad_index: bool,
+}
+
 /// Formats the arguments. Verbs that do not fit are reported inside the text, as Go does.
 pub(crate) fn format(pattern: &str, arguments: &[Value]) -> Result<String, String> {
     let mut text = String::new();
-    let mut left = arguments.iter();
-    let mut chars = pattern.chars().peekable();
-    while let Some(c) = chars.next() {
+    let mut reader = Reader {
+        chars: pattern.chars().peekable(),
+        values: arguments,
+        next: 0,
+        has_index: false,
+        has_bad_index: false,
+    };
+    while let Some(c) = reader.chars.next() {
         if c != '%' {
             text.push(c);
             continue;
         }
-        let directive = read_directive(&mut chars, &mut left)?;
-        match chars.next() {
+        let directive = reader.directive(&mut text)?;
+        match reader.chars.next() {
             None => text.push_str("%!(NOVERB)"),
             Some('%') => text.push('%'),
-            Some(verb) => match left.next() {
+            Some(verb) if reader.has_bad_index => text.push_str(&format!("%!{verb}(BADINDEX)")),
+            Some(verb) => match reader.value() {
                 None => text.push_str(&format!("%!{verb}(MISSING)")),
                 Some(value) => text.push_str(&one(directive, verb, value)),
             },
         }
     }
-    if left.len() > 0 {
-        let extra: Vec<String> = left.map(|value| described(value.resolve())).collect();
+    let left = arguments.get(reader.next..).unwrap_or_default();
+    if !reader.has_index && !left.is_empty() {
+        let extra: Vec<String> = left.iter().map(|value| described(value.resolve())).collect();
         text.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
     Ok(text)
 }
 
-fn read_directive<'a>(
-    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
-    arguments: &mut impl Iterator<Item = &'a Value>,
-) -> Result<Directive, String> {
-    let mut directive = Directive::default();
-    while let Some(flag) = chars.next_if(|c| "-+ 0#".contains(*c)) {
-        match flag {
-            '-' => directive.minus = true,
-            '+' => directive.plus = true,
-            '0' => directive.zero = true,
-            ' ' => directive.space = true,
-            _ => directive.sharp = true,
-        }
+impl<'a> Reader<'a> {
+    /// The next argument.
+    fn value(&mut self) -> Option<&'a Value> {
+        let value = self.values.get(self.next);
+        self.next += usize::from(value.is_some());
+        value
     }
-    directive.width = read_size(chars, arguments)?.unwrap_or(0);
-    if chars.next_if_eq(&'.').is_some() {
-        directive.precision = Some(read_size(chars, arguments)?.unwrap_or(0));
-    }
-    Ok(directive)
-}
 
-/// Reads a number, or `*` for the next argument.
-fn read_size<'a>(
-    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
-    arguments: &mut impl Iterator<Item = &'a Value>,
-) -> Result<Option<usize>, String> {
-    let size = if chars.next_if_eq(&'*').is_some() {
-        let size = arguments.next().and_then(Value::as_number).and_then(Number::as_integer);
-        size.and_then(|size| usize::try_from(size).ok())
-            .map(Some)
-            .ok_or("`*` in the format needs a whole number that is not negative")?
-    } else {
-        let mut size = None;
-        while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-            chars.next();
-            size = Some(size.unwrap_or(0_usize).saturating_mul(10).saturating_add(digit as usize));
+    /// Reads what is between `%` and its verb. A width that is no number is reported in `text`.
+    fn directive(&mut self, text: &mut String) -> Result<Directive, String> {
+        self.has_bad_index = false;
+        let mut directive = Directive::default();
+        while let Some(flag) = self.chars.next_if(|c| "-+ 0#".contains(*c)) {
+            match flag {
+                '-' => directive.minus = true,
+                '+' => directive.plus = true,
+                '0' => directive.zero = true,
+                ' ' => directive.space = true,
+                _ => directive.sharp = true,
+            }
         }
-        size
-    };
-    if size.is_some_and(|size| size > WIDTH_MAX) {
-        return Err(format!("a width or precision in the format is larger than {WIDTH_MAX}"));
+        let mut follows_index = self.index();
+        let (width, is_argument) = self.size("%!(BADWIDTH)", text)?;
+        // An index belongs to the verb or to `*`, and not to a number.
+        self.has_bad_index |= follows_index && width.is_some() && !is_argument;
+        follows_index &= !is_argument;
+        directive.width = width.unwrap_or(0);
+        if self.chars.next_if_eq(&'.').is_some() {
+            self.has_bad_index |= follows_index;
+            follows_index = self.index();
+            let (precision, is_argument) = self.size("%!(BADPREC)", text)?;
+            self.has_bad_index |= follows_index && precision.is_some() && !is_argument;
+            follows_index &= !is_argument;
+            directive.precision = Some(precision.unwrap_or(0));
+        }
+        if !follows_index {
+            self.index();
+        }
+        Ok(directive)
     }
-    Ok(size)
+
+    /// Reads an index such as `[1]`. Returns whether there was one.
+    fn index(&mut self) -> bool {
+        if self.chars.next_if_eq(&'[').is_none() {
+            return false;
+        }
+        self.has_index = true;
+        let mut digits = String::new();
+        let is_closed = loop {
+            match self.chars.next() {
+                None => break false,
+                Some(']') => break true,
+                Some(c) => digits.push(c),
+            }
+        };
+        let index = digits.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        match index.filter(|index| is_closed && *index < self.values.len()) {
+            Some(index) => self.next = index,
+            None => self.has_bad_index = true,
+        }
+        true
+    }
+
+    /// Reads a number, or `*` for the next argument. Returns too whether it was an argument.
+    fn size(&mut self, problem: &str, text: &mut String) -> Result<(Option<usize>, bool), String> {
+        let is_argument = self.chars.next_if_eq(&'*').is_some();
+        let size = if is_argument {
+            let size = self.value().and_then(Value::as_number).and_then(Number::as_integer);
+            let size = size.and_then(|size| usize::try_from(size).ok());
+            if size.is_none() {
+                text.push_str(problem);
+            }
+            size
+        } else {
+            let mut size = None;
+            while let Some(digit) = self.chars.peek().and_then(|c| c.to_digit(10)) {
+                self.chars.next();
+                size = Some(size.unwrap_or(0_usize).saturating_mul(10).saturating_add(digit as usize));
+            }
+            size
+        };
+        if size.is_some_and(|size| size > WIDTH_MAX) {
+            return Err(format!("a width or precision in the format is larger than {WIDTH_MAX}"));
+        }
+        Ok((size, is_argument))
+    }
 }
 
 /// One argument.
@@ -102,9 +167,9 @@ fn one(directive: Directive, verb: char, value: &Value) -> String {
         ('q', Value::String(text)) => {
             let text = cut(directive, text);
             let raw = directive.sharp && !text.contains('`');
-            Some(if raw { format!("`{text}`") } else { print::quoted(&text) })
+            Some(if raw { format!("`{text}`") } else { ascii(directive, print::quoted(&text)) })
         }
-        ('x' | 'X', Value::String(text)) => Some(hexadecimal(text.as_bytes(), verb == 'X')),
+        ('x' | 'X', Value::String(text)) => Some(hexadecimal(directive, text.as_bytes(), verb == 'X')),
         ('t', Value::Boolean(boolean)) => Some(boolean.to_string()),
         ('d' | 'b' | 'o' | 'O' | 'x' | 'X' | 'c' | 'q' | 'U', Value::Number(number)) => {
             whole(directive, verb, number)
@@ -137,8 +202,55 @@ fn cut(directive: Directive, text: &str) -> String {
     text.chars().take(directive.precision.unwrap_or(usize::MAX)).collect()
 }
 
-fn hexadecimal(bytes: &[u8], upper: bool) -> String {
-    bytes.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
+/// The bytes of a text. With the flag for spaces each byte is on its own.
+fn hexadecimal(directive: Directive, bytes: &[u8], upper: bool) -> String {
+    let bytes = bytes.iter().take(directive.precision.unwrap_or(usize::MAX));
+    let each = bytes.map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") });
+    let prefix = match (directive.sharp, upper) {
+        (false, _) => "",
+        (true, false) => "0x",
+        (true, true) => "0X",
+    };
+    if directive.space {
+        return each.map(|byte| format!("{prefix}{byte}")).collect::<Vec<_>>().join(" ");
+    }
+    let digits: String = each.collect();
+    if digits.is_empty() { digits } else { format!("{prefix}{digits}") }
+}
+
+/// With the flag `+` the quoted text has ASCII characters only.
+fn ascii(directive: Directive, quoted: String) -> String {
+    if !directive.plus {
+        return quoted;
+    }
+    let escaped = |c: char| match u32::from(c) {
+        code if c.is_ascii() => char::from_u32(code).map(String::from).unwrap_or_default(),
+        code if code <= 0xffff => format!("\\u{code:04x}"),
+        code => format!("\\U{code:08x}"),
+    };
+    quoted.chars().map(escaped).collect()
+}
+
+/// A character in single quotes.
+fn quoted_character(directive: Directive, character: char) -> String {
+    let inside = match character {
+        '\'' => "\\'".to_owned(),
+        '"' => "\"".to_owned(),
+        character => {
+            let quoted = ascii(directive, print::quoted(&character.to_string()));
+            quoted.trim_start_matches('"').trim_end_matches('"').to_owned()
+        }
+    };
+    format!("'{inside}'")
+}
+
+/// A code point. Negative numbers are the large ones that have the same bits.
+fn code_point(directive: Directive, integer: i64, character: char) -> String {
+    let digits = directive.precision.unwrap_or(0).max(4);
+    let text = format!("U+{:0digits$X}", integer.cast_unsigned());
+    let is_character =
+        directive.sharp && i64::from(u32::from(character)) == integer && !character.is_control();
+    if is_character { format!("{text} '{character}'") } else { text }
 }
 
 /// A whole number. `None` for a fraction, and for a verb that needs a small number.
@@ -157,8 +269,8 @@ fn whole(directive: Directive, verb: char, number: &Number) -> Option<String> {
         'x' => ("0x", format!("{size:x}")),
         'X' => ("0X", format!("{size:X}")),
         'c' => return Some(character().to_string()),
-        'q' => return Some(format!("'{}'", character())),
-        _ => return Some(format!("U+{size:04X}")),
+        'q' => return Some(quoted_character(directive, character())),
+        _ => return Some(code_point(directive, integer, character())),
     };
     let digits = format!("{digits:0>width$}", width = directive.precision.unwrap_or(0));
     let prefix = if directive.sharp { prefix } else { "" };
@@ -259,6 +371,24 @@ mod tests {
             ("%", Value::Missing, "%!(NOVERB)%!(EXTRA <nil>)"),
             ("%d %d", number("1"), "1 %!d(MISSING)"),
             ("%*d", number("3"), "%!d(MISSING)"),
+            ("%*d", Value::string("x"), "%!(BADWIDTH)%!d(MISSING)"),
+            ("%.*d", Value::string("x"), "%!(BADPREC)%!d(MISSING)"),
+            ("%[1]d %[1]x", number("255"), "255 ff"),
+            ("%[2]d", number("1"), "%!d(BADINDEX)"),
+            ("%[x]d", number("1"), "%!d(BADINDEX)"),
+            ("%[1]2d", number("1"), "%!d(BADINDEX)"),
+            ("%[1", number("1"), "%!(NOVERB)"),
+            ("%U", number("-1"), "U+FFFFFFFFFFFFFFFF"),
+            ("%#U", number("9731"), "U+2603 '☃'"),
+            ("%+q", Value::string("hé☃😀"), r#""h\u00e9\u2603\U0001f600""#),
+            ("%+q", number("9731"), r"'\u2603'"),
+            ("%q", number("39"), r"'\''"),
+            ("%q", number("34"), "'\"'"),
+            ("%q", number("10"), r"'\n'"),
+            ("% x", Value::string("hi"), "68 69"),
+            ("%# X", Value::string("hi"), "0X68 0X69"),
+            ("%#x", Value::string("hi"), "0x6869"),
+            ("%.1x", Value::string("hi"), "68"),
         ] {
             assert_eq!(formatted(pattern, value), expected, "{pattern}");
         }
