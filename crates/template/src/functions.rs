@@ -176,7 +176,7 @@ fn length(value: &Value) -> Result<Value, String> {
 fn index(value: &Value, key: &Value) -> Result<Value, String> {
     match (value.resolve(), key.resolve()) {
         (Value::Object(object), Value::String(name)) => {
-            Ok(object.members().get(name).cloned().unwrap_or(Value::Missing))
+            Ok(object.get(name).cloned().unwrap_or(Value::Missing))
         }
         (Value::List(list), Value::Number(number)) => {
             let item = position(number, list.items().len()).and_then(|at| list.items().get(at));

@@ -2,7 +2,6 @@
 
 mod decode;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use vmcp_json::Json;
@@ -37,7 +36,8 @@ pub struct List {
 /// An object. Its members are in the order of their names.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
-    members: BTreeMap<Arc<str>, Value>,
+    /// Sorted by their names, each name once. A list, because most objects have few members.
+    members: Vec<(Arc<str>, Value)>,
     /// The text that the object was decoded from, which has the members in their own order.
     pub(crate) text: Option<Json>,
 }
@@ -83,8 +83,8 @@ impl Value {
     /// An object.
     #[must_use]
     pub fn object<N: Into<Arc<str>>>(members: impl IntoIterator<Item = (N, Self)>) -> Self {
-        let members = members.into_iter().map(|(name, value)| (name.into(), value)).collect();
-        Self::Object(Arc::new(Object { members, text: None }))
+        let members = members.into_iter().map(|(name, value)| (name.into(), value));
+        Self::Object(Arc::new(Object::new(members, None)))
     }
 
     /// An object that shares its members with `object`.
@@ -110,7 +110,7 @@ impl Value {
     /// The member `name` of an object. `None` for a value that has no members.
     pub(crate) fn member(&self, name: &str) -> Option<Self> {
         match self.resolve() {
-            Self::Object(object) => Some(object.members.get(name).cloned().unwrap_or(Self::Missing)),
+            Self::Object(object) => Some(object.get(name).cloned().unwrap_or(Self::Missing)),
             Self::Missing => Some(Self::Missing),
             Self::Boolean(_) | Self::Number(_) | Self::String(_) | Self::List(_) | Self::Deferred(_) => None,
         }
@@ -195,15 +195,40 @@ impl List {
 }
 
 impl Object {
+    /// The last of members with the same name counts.
+    pub(crate) fn new(members: impl Iterator<Item = (Arc<str>, Value)>, text: Option<Json>) -> Self {
+        let mut members: Vec<(Arc<str>, Value)> = members.collect();
+        // The sort is stable, so the last of equal names comes last.
+        members.sort_by(|(left, _), (right, _)| left.cmp(right));
+        members.reverse();
+        members.dedup_by(|(later, _), (kept, _)| later == kept);
+        members.reverse();
+        members.shrink_to_fit();
+        Self { members, text }
+    }
+
+    /// The member of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.position(name).ok().and_then(|index| self.members.get(index)).map(|(_, value)| value)
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.members.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
+
     /// The members in the order of their names.
     #[must_use]
-    pub fn members(&self) -> &BTreeMap<Arc<str>, Value> {
+    pub fn members(&self) -> &[(Arc<str>, Value)] {
         &self.members
     }
 
     /// Sets a member.
     pub fn insert(&mut self, name: impl Into<Arc<str>>, value: Value) {
-        self.members.insert(name.into(), value);
+        let name = name.into();
+        match self.position(&name) {
+            Ok(index) => self.members[index].1 = value,
+            Err(index) => self.members.insert(index, (name, value)),
+        }
         self.text = None;
     }
 }

@@ -12,8 +12,8 @@ pub(super) fn decode(json: &Json) -> Value {
     let text = json.as_str();
     match text.as_bytes().first() {
         Some(b'{') => json.members().map_or(Value::Missing, |members| {
-            let members = members.iter().map(|(name, value)| (name.into(), part(value))).collect();
-            Value::Object(Arc::new(Object { members, text: Some(json.clone()) }))
+            let members = members.iter().map(|(name, value)| (name.into(), part(value)));
+            Value::Object(Arc::new(Object::new(members, Some(json.clone()))))
         }),
         Some(b'[') => json.elements().map_or(Value::Missing, |elements| {
             Value::List(Arc::new(List { items: elements.iter().map(part).collect() }))
