@@ -18,6 +18,7 @@ mod rounds;
 mod sessions;
 mod suite;
 mod tokens;
+mod workflows;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ pub(crate) enum Bench {
     Isolation,
     /// The tokens that `find_tool` and `call_tool` save in definitions, and the turns that they cost.
     Tokens,
+    /// Workflows, over the calls that their steps make.
+    Workflow,
     /// The recall of the tool search; writes docs/search.md.
     Retrieval,
     /// The latency of the tool search in ten thousand tools; writes docs/search.md.
@@ -65,6 +68,8 @@ pub(crate) fn run(harness: Bench, options: BenchOptions) -> anyhow::Result<()> {
         Bench::Sessions => sessions::run(),
         Bench::Isolation => isolation::run(),
         Bench::Tokens => tokens::run(),
+        Bench::Workflow if cfg!(debug_assertions) => run_released(&["bench", "workflow"]),
+        Bench::Workflow => workflows::run(),
         Bench::Retrieval => {
             let bfcl = bfcl_data()?.display().to_string();
             run_search_bench(&["retrieval", "--bfcl", &bfcl])

@@ -66,5 +66,7 @@ pub(crate) const SCHEMA_BYTES_MAX: usize = 100 << 10;
 pub(crate) const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of results that a run keeps.
 pub(crate) const RESULTS_BYTES_MAX: usize = 32 << 20;
+/// The most members and items that the results of a run may have. A decoded one takes up to 200 bytes, however short it is.
+pub(crate) const RESULT_PARTS_MAX: usize = 500_000;
 /// The deepest nesting of an output.
 pub(crate) const OUTPUT_DEPTH_MAX: usize = 10;

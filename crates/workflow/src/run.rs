@@ -179,13 +179,16 @@ impl Run<'_> {
                     Ok(request) => request,
                     Err(text) => return failed(step, workflow_failure(step, &text)),
                 };
+                // A call may take long, and does not need the data.
+                drop(data);
                 let ctx = self.context_of_call(&[clock], self.ctx.reservation.clone());
                 let place = CallPlace { step: index, item: None };
                 let outcome = self.call(call, request, place, &ctx).await;
                 outcome.map_or_else(|failure| failed(step, failure), completed)
             }
-            Action::Ask(question) => self.ask(step, question, &data, clock).await,
-            Action::ForEach(for_each) => self.for_each(index, for_each, &data, clock).await,
+            // Boxed, because a call shall not have room for what it does not do.
+            Action::Ask(question) => Box::pin(self.ask(step, question, &data, clock)).await,
+            Action::ForEach(for_each) => Box::pin(self.for_each(index, for_each, &data, clock)).await,
         }
     }
 

@@ -1,4 +1,6 @@
+mod bounds;
 mod events;
+mod orders;
 mod tool_checks;
 
 use std::sync::Mutex;

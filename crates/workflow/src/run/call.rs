@@ -116,12 +116,14 @@ impl Run<'_> {
             }),
             Ok(reply) => {
                 let result = results::read(&reply);
-                if self.state.keep(result.bytes) {
-                    return Ok(result);
+                match self.state.keep(result.size) {
+                    None => Ok(result),
+                    Some(problem) => Err(CallFailure {
+                        failure: StepFailure::Message(problem),
+                        may_repeat: false,
+                        pause: None,
+                    }),
                 }
-                let most = crate::policy::RESULTS_BYTES_MAX >> 20;
-                let text = format!("the results of this run are larger than {most} MiB");
-                Err(CallFailure { failure: StepFailure::Message(text), may_repeat: false, pause: None })
             }
             Err(error) => Err(call_failure(error, call, step)),
         }

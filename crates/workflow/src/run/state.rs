@@ -7,6 +7,7 @@ use vmcp_domain::{Error, StepStatus};
 use vmcp_template::{Object, Value};
 
 use crate::definition::Workflow;
+use crate::results::ResultSize;
 use crate::run::clock::RunClock;
 
 /// The end of a step.
@@ -72,7 +73,7 @@ struct Inner {
     ends: Vec<Option<StepRecord>>,
     /// The index of the step that completed last.
     last_completed: Option<usize>,
-    result_bytes: usize,
+    results: ResultSize,
     calls: usize,
     phase: Phase,
 }
@@ -210,11 +211,11 @@ impl RunState {
         is_running
     }
 
-    /// Counts the bytes of a result that is kept. False if the run keeps too many.
-    pub(crate) fn keep(&self, bytes: usize) -> bool {
+    /// Counts a result that is kept. Returns the bound that the run exceeds with it.
+    pub(crate) fn keep(&self, size: ResultSize) -> Option<String> {
         let mut inner = self.lock();
-        inner.result_bytes = inner.result_bytes.saturating_add(bytes);
-        inner.result_bytes <= crate::policy::RESULTS_BYTES_MAX
+        inner.results = inner.results.plus(size);
+        inner.results.exceeded()
     }
 
     /// Counts a call that is about to be made.
