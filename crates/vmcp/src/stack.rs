@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vmcp_audit::{Audit, AuditedCalls, AuditedRequests};
 use vmcp_authz::{Authorized, AuthzPolicy};
 use vmcp_config::WorkflowSettings;
-use vmcp_domain::{CallContext, ReserveBudget, RunEvent, RunObserver, SharedGateway, Tool};
+use vmcp_domain::{CallContext, GatewayInfo, ReserveBudget, RunEvent, RunObserver, SharedGateway, Tool};
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_loopbreaker::{LoopBreaker, LoopPolicy};
@@ -106,6 +106,7 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
         added.layers.into_iter().partition(|layer| layer.position == Position::Call);
     // Innermost: resolves the advertised name to a backend and to the backend's own name for the tool, and
     // calls it.
+    let info: Arc<dyn GatewayInfo> = Arc::new(federation.clone());
     let federation: SharedGateway = Arc::new(federation);
     let mut builder = StackBuilder { gateway: federation.clone(), layers: vec!["federation"] };
     // Directly outside federation, so every path to a backend passes through it. Every real call is charged
@@ -123,7 +124,13 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     // call hidden tools.
     let observers =
         RunObservers { metrics: metrics.clone(), audit: audit.clone(), added: added.run_observer };
-    let workflows = wrap_workflows(&mut builder, &federation, workflows, (limiter.as_ref(), observers));
+    let ports = WorkflowPorts {
+        reserver: limiter.as_ref().map(|limiter| reserver(&federation, limiter)),
+        observer: Some(Arc::new(observers)),
+        info: Some(info),
+        now: time_of_day,
+    };
+    let workflows = wrap_workflows(&mut builder, workflows, ports, limiter.as_ref());
     // Outside the limiters, because a call that is not made must spend no tokens. Outside workflows, because a workflow
     // may make equal calls, and a workflow that repeats is a repeated call itself.
     if let Some(policy) = loops {
@@ -176,26 +183,26 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
 /// charged only if a rule names the workflow.
 fn wrap_workflows(
     builder: &mut StackBuilder,
-    federation: &SharedGateway,
     settings: WorkflowSettings,
-    (limiter, observers): (Option<&Arc<Limiter>>, RunObservers),
+    ports: WorkflowPorts,
+    limiter: Option<&Arc<Limiter>>,
 ) -> Option<Arc<Workflows>> {
     let WorkflowSettings { workflows, policy } = settings;
     if workflows.is_empty() {
         return None;
     }
     let tools: Vec<Tool> = workflows.iter().map(Workflow::as_tool).collect();
-    let reserver = limiter.map(|limiter| {
-        let reserver: Arc<dyn ReserveBudget> = Arc::new(Reserver::new(federation.clone(), limiter.clone()));
-        reserver
-    });
-    let ports = WorkflowPorts { reserver, observer: Some(Arc::new(observers)), now: time_of_day };
     let layer = Workflows::wrap(builder.gateway.clone(), workflows, policy, ports);
     builder.wrap("workflows", |_| layer.clone());
     if let Some(limiter) = limiter.cloned() {
         builder.wrap("ratelimit-workflows", |inner| VirtualRateLimited::wrap(inner, limiter, &tools));
     }
     Some(layer)
+}
+
+/// Charges limits for several calls in advance.
+fn reserver(federation: &SharedGateway, limiter: &Arc<Limiter>) -> Arc<dyn ReserveBudget> {
+    Arc::new(Reserver::new(federation.clone(), limiter.clone()))
 }
 
 /// Passes on what happens in the runs of workflows.

@@ -99,7 +99,7 @@ fn layer(inner: SharedGateway, steps: Vec<StepSource>) -> Arc<Workflows> {
     };
     let (workflow, findings) = Workflow::check(&source);
     assert!(findings.is_empty(), "{findings:?}");
-    let ports = WorkflowPorts { reserver: None, observer: None, now: String::new };
+    let ports = WorkflowPorts { reserver: None, observer: None, info: None, now: String::new };
     let policy = WorkflowPolicy { running_max: OPEN_RUNS, running_max_per_caller: OPEN_RUNS };
     Workflows::wrap(inner, Arc::from([workflow.unwrap()]), policy, ports)
 }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value as Data;
 use tracing::Instrument as _;
 use vmcp_domain::{
-    CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, PlannedCall,
-    ProtocolVersion, Question, QuestionKind, Reply, ReserveBudget, RunKind, RunObserver, SharedGateway,
-    StartupWait, ToolList, forward,
+    CallContext, CallRun, CallTool, Capability, DerivedCache, Error, Gateway, GatewayFuture, GatewayInfo,
+    PlannedCall, ProtocolVersion, Question, QuestionKind, Reply, ReserveBudget, RunKind, RunObserver,
+    SharedGateway, StartupWait, ToolList, forward,
 };
 use vmcp_json::{Json, Members};
 use vmcp_template::Value;
@@ -39,6 +39,8 @@ pub struct WorkflowPorts {
     pub reserver: Option<Arc<dyn ReserveBudget>>,
     /// Learns what happens in runs.
     pub observer: Option<Arc<dyn RunObserver>>,
+    /// Knows whether all backends have answered. Until then a missing tool is not logged. `None` if they have.
+    pub info: Option<Arc<dyn GatewayInfo>>,
     /// The time of day as RFC 3339, which templates read.
     pub now: fn() -> String,
 }
@@ -51,6 +53,7 @@ pub struct Workflows {
     reserver: Option<Arc<dyn ReserveBudget>>,
     /// Learns what happens in runs.
     observer: Option<Arc<dyn RunObserver>>,
+    info: Option<Arc<dyn GatewayInfo>>,
     /// The time of day, as RFC 3339.
     now: fn() -> String,
     running: RunningLimit,
@@ -66,7 +69,7 @@ impl Workflows {
         inner: SharedGateway,
         workflows: Arc<[Workflow]>,
         policy: WorkflowPolicy,
-        WorkflowPorts { reserver, observer, now }: WorkflowPorts,
+        WorkflowPorts { reserver, observer, info, now }: WorkflowPorts,
     ) -> Arc<Self> {
         let running = RunningLimit::new(policy);
         Arc::new(Self {
@@ -74,6 +77,7 @@ impl Workflows {
             workflows,
             reserver,
             observer,
+            info,
             now,
             running,
             offers: DerivedCache::default(),
@@ -100,11 +104,13 @@ impl Workflows {
     }
 
     fn offers_of(&self, list: &Arc<ToolList>) -> Arc<Offers> {
-        self.offers.get_or_derive(list, || {
-            let offers = Offers::of(list, &self.workflows);
+        let offers = self.offers.get_or_derive(list, || Offers::of(list, &self.workflows));
+        // Tools of backends that are still starting may come.
+        let is_complete = || self.info.as_ref().is_none_or(|info| info.has_complete_lists());
+        if !offers.is_logged() && is_complete() && offers.enter_logged() {
             self.log_problems(&offers);
-            offers
-        })
+        }
+        offers
     }
 
     /// Logs each workflow that is not offered, once for each reason, and what does not fit between the others and their

@@ -1,5 +1,6 @@
 //! Which workflows are offered beside a list of tools.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
@@ -32,6 +33,7 @@ pub(super) struct Offers {
     resolved: Vec<Result<StepTools, String>>,
     /// For each workflow what does not fit between it and its tools, found when they are asked for.
     findings: OnceLock<Vec<Vec<Finding>>>,
+    is_logged: AtomicBool,
 }
 
 impl Offers {
@@ -49,7 +51,17 @@ impl Offers {
         } else {
             Arc::new(list.iter().cloned().chain(offered).collect())
         };
-        Self { list, resolved, findings: OnceLock::new() }
+        Self { list, resolved, findings: OnceLock::new(), is_logged: AtomicBool::new(false) }
+    }
+
+    /// Whether the problems of these workflows were logged.
+    pub(super) fn is_logged(&self) -> bool {
+        self.is_logged.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the problems are logged. False if they were before.
+    pub(super) fn enter_logged(&self) -> bool {
+        !self.is_logged.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn list(&self) -> &Arc<ToolList> {

@@ -145,7 +145,7 @@ fn wrap(inner: SharedGateway, source: &WorkflowSource) -> Arc<Workflows> {
 }
 
 fn ports(reserver: Option<Arc<dyn ReserveBudget>>) -> WorkflowPorts {
-    WorkflowPorts { reserver, observer: None, now: || "2026-01-01T00:00:00Z".to_owned() }
+    WorkflowPorts { reserver, observer: None, info: None, now: || "2026-01-01T00:00:00Z".to_owned() }
 }
 
 async fn run(layer: &Workflows, ctx: &CallContext, arguments: Data) -> Result<Reply, Error> {

@@ -83,7 +83,8 @@ async fn run_mocked(
     }
     let tools: SharedGateway = MockTools::of(&workflow, results);
     let log = Arc::new(RunLog::default());
-    let ports = WorkflowPorts { reserver: None, observer: Some(log.clone()), now: vmcp::time_of_day };
+    let ports =
+        WorkflowPorts { reserver: None, observer: Some(log.clone()), info: None, now: vmcp::time_of_day };
     let calls = Arc::new(PrintedCalls { inner: tools });
     let layer = Workflows::wrap(calls, Arc::from([workflow]), WorkflowPolicy::default(), ports);
     let client: Arc<dyn ClientPort> = AnsweringClient::new(answers, log);

@@ -120,3 +120,26 @@ async fn a_run_that_a_limit_refuses_did_not_start() {
     let events = recorder.take();
     assert_eq!((events.len(), events[3].as_str()), (4, "ended Failed: 1 -"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_ends_a_wait_and_a_question() {
+    let retry = ErrorSource {
+        action: Some("retry".to_owned()),
+        retry_count: Some(5),
+        retry_delay: Some(Duration::from_secs(60)),
+        ..ErrorSource::default()
+    };
+    let waits = vec![StepSource { on_error: Some(retry), ..step("a", "one") }];
+    for (steps, call_count) in [(waits, 1), (vec![question("a")], 0)] {
+        let inner = Scripted::new(&["one"], |_| Ok(tool_result::failure("no")));
+        let (layer, recorder) = observed(inner.clone(), &workflow(steps));
+        let client = Client::answering(&[json!({"action": "accept", "content": {"env": "x"}})]);
+        let ctx = CallContext { client, ..context() };
+        let call = run(&layer, &ctx, json!({}));
+        assert!(tokio::time::timeout(Duration::from_secs(5), call).await.is_err());
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(inner.calls().len(), call_count, "nothing is called later");
+        let events = recorder.take();
+        assert_eq!(events[2..], ["a failed: 0 interrupted", "ended Failed: 1 -"], "{events:?}");
+    }
+}
