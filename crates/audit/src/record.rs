@@ -177,7 +177,7 @@ impl RateLimitOutcome {
         let retry = |refusal: &RateLimit| match refusal.retry {
             // Rounded up, so that a call after this time is admitted.
             Retry::After(wait) => Some(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)),
-            Retry::WhenReleased | Retry::Never | Retry::Blocked => None,
+            Retry::WhenReleased | Retry::Never | Retry::NeverTogether | Retry::Blocked => None,
         };
         Self {
             decision: "refused",

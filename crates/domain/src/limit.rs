@@ -52,6 +52,8 @@ pub enum Retry {
     WhenReleased,
     /// Never: one call costs more than the bucket's capacity.
     Never,
+    /// Never: calls that are charged together cost more than the bucket's capacity.
+    NeverTogether,
     /// Never: the limit allows this caller no call.
     Blocked,
 }
@@ -101,7 +103,7 @@ impl RateLimit {
         match self.retry {
             Retry::After(wait) => Some(wait),
             Retry::WhenReleased => Some(Duration::from_secs(1)),
-            Retry::Never | Retry::Blocked => None,
+            Retry::Never | Retry::NeverTogether | Retry::Blocked => None,
         }
     }
 
@@ -114,36 +116,11 @@ impl RateLimit {
     }
 }
 
-/// A refusal because the same call was repeated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RepeatedCall {
-    /// The tool of the refused call.
-    pub tool: ToolName,
-    /// How many times in a row the call had the same outcome.
-    pub count: u32,
-    /// The time after which the call is made again.
-    pub retry_after: Duration,
-}
-
-impl fmt::Display for RepeatedCall {
-    /// Writes a sentence that a model can act on.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tool, count, retry_after } = self;
-        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-        write!(
-            f,
-            "Not called: tool `{tool}` was called {count} times in a row with these arguments and gave the same result each \
-             time. Use the result you have, change the arguments, or try something else; the same call is made again in \
-             {seconds} seconds at the earliest"
-        )
-    }
-}
-
-impl fmt::Display for RateLimit {
-    /// Writes a sentence that a model can act on.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl RateLimit {
+    /// Who cannot do what, as the beginning of a sentence.
+    fn subject(&self) -> String {
         let rule = &self.rule;
-        let what = match (&self.operation, self.scope) {
+        match (&self.operation, self.scope) {
             (LimitedOperation::Tool(_), LimitScope::Server) => {
                 "no tool of this server can be called".to_owned()
             }
@@ -178,7 +155,39 @@ impl fmt::Display for RateLimit {
             (LimitedOperation::Method(name), LimitScope::User | LimitScope::UserTool) => {
                 format!("you cannot ask for `{name}`")
             }
-        };
+        }
+    }
+}
+
+/// A refusal because the same call was repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepeatedCall {
+    /// The tool of the refused call.
+    pub tool: ToolName,
+    /// How many times in a row the call had the same outcome.
+    pub count: u32,
+    /// The time after which the call is made again.
+    pub retry_after: Duration,
+}
+
+impl fmt::Display for RepeatedCall {
+    /// Writes a sentence that a model can act on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tool, count, retry_after } = self;
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        write!(
+            f,
+            "Not called: tool `{tool}` was called {count} times in a row with these arguments and gave the same result each \
+             time. Use the result you have, change the arguments, or try something else; the same call is made again in \
+             {seconds} seconds at the earliest"
+        )
+    }
+}
+
+impl fmt::Display for RateLimit {
+    /// Writes a sentence that a model can act on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rule, what) = (&self.rule, self.subject());
         let one = match &self.operation {
             LimitedOperation::Tool(tool) => format!("this call of tool `{tool}`"),
             LimitedOperation::Method(name) => format!("this request for `{name}`"),
@@ -205,6 +214,11 @@ impl fmt::Display for RateLimit {
             Retry::Never => write!(
                 f,
                 "Rate limit exceeded: {one} costs more than its limit ever holds; ask for less, or do not try again"
+            ),
+            Retry::NeverTogether => write!(
+                f,
+                "Rate limit exceeded: the calls of this run cost more together than `{rule}` ever holds; nothing of them was \
+                 called. Ask for less, or do not try again"
             ),
             Retry::Blocked => {
                 write!(f, "Rate limit exceeded: {what}, because an operator has blocked it; do not try again")

@@ -17,7 +17,7 @@ use vmcp_json::Json;
 pub use crate::layer::limits_resource::LimitsResource;
 use crate::limiter::{Limiter, PrepaidCall, ReservedCalls, ToolPlan, compute_settlement, take_round_id};
 pub use methods::MethodsRateLimited;
-pub use virtual_tools::VirtualRateLimited;
+pub use virtual_tools::{FailureCharge, VirtualRateLimited};
 
 /// The layer that charges calls of tools.
 pub struct RateLimited {

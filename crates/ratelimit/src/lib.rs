@@ -66,7 +66,7 @@ pub use crate::shared::store::{
     RemoteBucket, RemoteSlotLimit, RemoteStore, RemoteVerdict, SLOT_LEASE, SlotReport, SlotRequest,
     SlotStore, SlotVerdict, StoreConnection, StoreFailure, TakeGrant, TakeRequest, user_digest,
 };
-pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
+pub use layer::{FailureCharge, LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
     BucketView, Limiter, LimiterStatus, OperatorAction, Replay, ReplayCaller, ReplayDecision, ReplayPermit,
     ReplayTool, Reserver, RulesView, Sharing, SlotLimitView, StoreStatus,

@@ -76,8 +76,8 @@ pub struct Limiter {
     fallback: OnceLock<Arc<Fallback>>,
     list_plans: DerivedCache<ToolList, ListPlans>,
     lists_differ: AtomicBool,
-    /// The names of virtual tools, which another layer charges.
-    virtual_names: ArcSwap<Vec<ToolName>>,
+    /// The plans of virtual tools, which other layers charge.
+    virtual_plans: ArcSwap<HashMap<ToolName, Arc<ToolPlan>>>,
     method_plans: HashMap<Method, Arc<ToolPlan>>,
     hashers: (RandomState, RandomState),
     /// The tools and callers that operators have blocked.
@@ -209,7 +209,7 @@ impl Limiter {
             fallback: OnceLock::new(),
             list_plans: DerivedCache::default(),
             lists_differ: AtomicBool::new(false),
-            virtual_names: ArcSwap::default(),
+            virtual_plans: ArcSwap::default(),
             hashers: hashers(&secrets),
             blocks,
             secrets,
@@ -250,9 +250,9 @@ impl Limiter {
 
     /// Rules that match none of these tools and no virtual tool.
     fn unmatched_rules(&self, tools: &[Tool]) -> Vec<UnmatchedRule> {
-        let virtual_names = self.virtual_names.load();
+        let virtual_plans = self.virtual_plans.load();
         let mut idle = self.planner.unmatched_rules(tools);
-        idle.retain(|rule| !virtual_names.iter().any(|name| name.as_str() == *rule));
+        idle.retain(|rule| !virtual_plans.keys().any(|name| name.as_str() == *rule));
         let idle = idle.into_iter();
         idle.map(|name| UnmatchedRule {
             name: name.to_owned(),
@@ -261,17 +261,39 @@ impl Limiter {
         .collect()
     }
 
-    /// The plans of virtual tools that some rule names. The names of all these tools are remembered, so that
-    /// such a rule is not reported as one that matches no tool.
+    /// The plans of virtual tools. They are remembered, so that a rule that names one is not reported as one that matches
+    /// no tool, and so that commands can show and change their limits.
     pub(crate) fn virtual_tool_plans(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<ToolPlan>> {
-        self.virtual_names.rcu(|names| {
-            let more = tools.iter().map(|tool| tool.name.clone());
-            names.iter().cloned().chain(more).collect::<Vec<_>>()
-        });
         let tool_plan = tools.iter().map(|tool| {
             (tool.name.clone(), Arc::new(ToolPlan::for_tool(&self.planner, self.leases.as_deref(), tool)))
         });
-        tool_plan.filter(|(_, tool_plan)| !tool_plan.plan.is_empty()).collect()
+        let plans: HashMap<ToolName, Arc<ToolPlan>> = tool_plan.collect();
+        self.virtual_plans.rcu(|known| {
+            let more = plans.iter().map(|(name, tool_plan)| (name.clone(), tool_plan.clone()));
+            known
+                .iter()
+                .map(|(name, tool_plan)| (name.clone(), tool_plan.clone()))
+                .chain(more)
+                .collect::<HashMap<_, _>>()
+        });
+        plans
+    }
+
+    /// The names of the virtual tools.
+    #[must_use]
+    pub fn virtual_tools(&self) -> Vec<ToolName> {
+        let mut names: Vec<ToolName> = self.virtual_plans.load().keys().cloned().collect();
+        names.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+        names
+    }
+
+    /// The plan of a tool or virtual tool, for those who look at limits or change them.
+    pub(in crate::limiter) fn any_tool_plan(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+    ) -> Option<Arc<ToolPlan>> {
+        self.tool_plan(tools, name).or_else(|| self.virtual_plans.load().get(name).cloned())
     }
 
     /// The reason for a refund after this error; `None` if the call stays charged.

@@ -11,7 +11,7 @@ use vmcp_federation::{Exposed, Federation};
 use vmcp_loopbreaker::{LoopBreaker, LoopPolicy};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
 use vmcp_ratelimit::{
-    Limiter, LimitsResource, MethodsRateLimited, RateLimited, Reserver, VirtualRateLimited,
+    FailureCharge, Limiter, LimitsResource, MethodsRateLimited, RateLimited, Reserver, VirtualRateLimited,
 };
 use vmcp_timing::SystemClock;
 use vmcp_workflow::{Workflow, WorkflowPorts, Workflows};
@@ -160,7 +160,9 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     // tool, before the tool does its work.
     if let (Some(limiter), Some(names)) = (limiter.clone(), &virtual_names) {
         let tools = virtual_tools(names);
-        builder.wrap("ratelimit-virtual", |inner| VirtualRateLimited::wrap(inner, limiter, &tools));
+        builder.wrap("ratelimit-virtual", |inner| {
+            VirtualRateLimited::wrap(inner, limiter, &tools, FailureCharge::Charged)
+        });
     }
     // Outside every layer that requests lists for itself: it counts the requests of clients other than tool
     // calls.
@@ -195,7 +197,9 @@ fn wrap_workflows(
     let layer = Workflows::wrap(builder.gateway.clone(), workflows, policy, ports);
     builder.wrap("workflows", |_| layer.clone());
     if let Some(limiter) = limiter.cloned() {
-        builder.wrap("ratelimit-workflows", |inner| VirtualRateLimited::wrap(inner, limiter, &tools));
+        builder.wrap("ratelimit-workflows", |inner| {
+            VirtualRateLimited::wrap(inner, limiter, &tools, FailureCharge::Refunded)
+        });
     }
     Some(layer)
 }

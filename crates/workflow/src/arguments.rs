@@ -79,6 +79,16 @@ impl ArgumentTemplate {
         }
     }
 
+    /// Whether there are no templates.
+    pub(crate) fn is_constant(&self) -> bool {
+        match self {
+            Self::Constant(_) => true,
+            Self::Template(_) => false,
+            Self::List(items) => items.iter().all(Self::is_constant),
+            Self::Object(members) => members.iter().all(|(_, member)| member.is_constant()),
+        }
+    }
+
     /// Whether the templates read what steps yield, or data that is known only when they are evaluated.
     pub(crate) fn reads_results(&self) -> bool {
         let mut found = Vec::new();

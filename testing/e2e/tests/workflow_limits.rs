@@ -26,7 +26,8 @@ compositeTools:
 
 fn start(redis: &Redis) -> anyhow::Result<Gateway> {
     let limits = format!(
-        "rateLimiting:\n  tools: [{{name: b_text, shared: {{maxTokens: 5, refillPeriod: 10000h}}}}]\n  redis: {{url: \"{}\"}}\n",
+        "rateLimiting:\n  tools:\n  - {{name: b_text, shared: {{maxTokens: 5, refillPeriod: 10000h}}}}\n  \
+         - {{name: three, shared: {{maxTokens: 2, refillPeriod: 10000h}}}}\n  redis: {{url: \"{}\"}}\n",
         redis.url()
     );
     let backends = [Backend::stdio("b", &fixture(&["steps"])?)];
@@ -49,6 +50,9 @@ fn replicas_charge_a_plan_together_or_not_at_all() -> anyhow::Result<()> {
     // Two tokens are left, which is less than the plan of the other replica.
     let refused = call(&mut two, "three")?;
     ensure!(refusal(&refused).is_some(), "{refused}");
+    ensure!(text_of(&refused["result"]).contains("b_text"), "{refused}");
+    // The refused run did not cost the workflow's own token either: the next refusal is that of the tool.
+    let refused = call(&mut two, "three")?;
     ensure!(text_of(&refused["result"]).contains("b_text"), "{refused}");
     for expected in [true, true, false] {
         let single = call(&mut two, "b_text")?;

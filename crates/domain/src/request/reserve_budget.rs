@@ -36,13 +36,17 @@ pub struct BudgetNeed {
     pub capacity: u64,
     /// Whether the limit refuses calls. If not, it is in shadow mode.
     pub is_enforced: bool,
+    /// Whether `needed` may be more, because some arguments are not known.
+    pub is_minimum: bool,
+    /// Whether some callers have another limit.
+    pub has_overrides: bool,
 }
 
 impl BudgetNeed {
-    /// Whether the limit refuses the calls however full it is.
+    /// Whether the limit refuses the calls however full it is and for all callers.
     #[must_use]
     pub fn exceeds_capacity(&self) -> bool {
-        self.is_enforced && u64::from(self.needed) > self.capacity
+        self.is_enforced && !self.has_overrides && u64::from(self.needed) > self.capacity
     }
 }
 
@@ -63,7 +67,8 @@ pub trait ReserveBudget: Send + Sync {
         calls: &'a [PlannedCall],
     ) -> GatewayFuture<'a, Reservation>;
 
-    /// Says what [`Self::reserve`] charges for these calls, limit by limit. Charges nothing.
+    /// Says what these calls are charged, limit by limit: at least, where that depends on arguments that are not known.
+    /// Charges nothing. Calls of virtual tools may be among them.
     ///
     /// # Errors
     /// As [`Self::reserve`], except for a refusal by a limit.

@@ -147,7 +147,7 @@ fn limited_note(limit: &RateLimit) -> AvailabilityNote {
     let is_used_up = match limit.retry {
         Retry::After(wait) => wait > THROTTLED_WAIT_MAX,
         Retry::WhenReleased => false,
-        Retry::Never | Retry::Blocked => true,
+        Retry::Never | Retry::NeverTogether | Retry::Blocked => true,
     };
     AvailabilityNote {
         state: if is_used_up { "over_quota" } else { "throttled" },

@@ -1,6 +1,6 @@
 //! The decorator for virtual tools, which the gateway itself offers. It is outside the layer that offers them
-//! and charges a call of one only where a rule names the tool. The calls that such a tool makes are charged
-//! further inside.
+//! and charges a call of one only where a rule names the tool, and refuses it where an operator blocked it. The calls that
+//! such a tool makes are charged further inside.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,18 +17,29 @@ pub struct VirtualRateLimited {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
     tool_plans: HashMap<ToolName, Arc<ToolPlan>>,
+    failures: FailureCharge,
+}
+
+/// Whether a call of a virtual tool that ends with an error is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureCharge {
+    /// It is: the tool did its work before a call that it made was refused.
+    Charged,
+    /// It is not: such a tool reports an error only if it did nothing.
+    Refunded,
 }
 
 impl VirtualRateLimited {
-    /// Wraps `inner`, which offers `tools`, in the layer. Without a rule that names one of them `inner` is
-    /// returned as it is.
+    /// Wraps `inner`, which offers `tools`, in the layer.
     #[must_use]
-    pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>, tools: &[Tool]) -> SharedGateway {
-        let tool_plan = limiter.virtual_tool_plans(tools);
-        if tool_plan.is_empty() {
-            return inner;
-        }
-        Arc::new(Self { inner, limiter, tool_plans: tool_plan })
+    pub fn wrap(
+        inner: SharedGateway,
+        limiter: Arc<Limiter>,
+        tools: &[Tool],
+        failures: FailureCharge,
+    ) -> SharedGateway {
+        let tool_plans = limiter.virtual_tool_plans(tools);
+        Arc::new(Self { inner, limiter, tool_plans, failures })
     }
 }
 
@@ -38,17 +49,29 @@ impl Gateway for VirtualRateLimited {
         let Some(tool_plan) = self.tool_plans.get(&request.name) else {
             return self.inner.call_tool(ctx, request);
         };
+        if let Some(refusal) = self.limiter.block_refusal(tool_plan, ctx) {
+            return Box::pin(std::future::ready(Err(refusal)));
+        }
+        if tool_plan.plan.is_empty() {
+            return self.inner.call_tool(ctx, request);
+        }
         Box::pin(async move {
-            // Nothing is refunded for a call that was refused further inside: the virtual tool did its work.
             let tool_plan = self.limiter.plan_call(tool_plan, ctx, request.arguments.as_ref(), false)?;
             let mut permit = self.limiter.admit(&tool_plan, ctx).await?;
             let arguments = settlement_arguments(&tool_plan, &request);
             let holding = permit.hold_slots(&self.limiter, &tool_plan, ctx);
             let outcome = self.inner.call_tool(holding.as_ref().unwrap_or(ctx), request).await;
-            if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
-                && let Some(owed) = compute_settlement(&tool_plan, &ctx.caller, arguments.as_ref(), reply)
-            {
-                permit.settle(&self.limiter, &owed);
+            match (&outcome, arguments) {
+                (Ok(reply), Some(arguments)) => {
+                    if let Some(owed) = compute_settlement(&tool_plan, &ctx.caller, arguments.as_ref(), reply)
+                    {
+                        permit.settle(&self.limiter, &owed);
+                    }
+                }
+                (Err(error), _) if self.failures == FailureCharge::Refunded => {
+                    Box::pin(permit.refund(error.class())).await;
+                }
+                (Ok(_) | Err(_), _) => {}
             }
             outcome
         })

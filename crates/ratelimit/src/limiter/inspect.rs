@@ -83,7 +83,7 @@ impl Limiter {
         name: &ToolName,
         ctx: &CallContext,
     ) -> Result<Vec<BucketView>, Error> {
-        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let tool_plan = self.any_tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown)?;
         let user = self.limited_user(&tool_plan, ctx)?;
         Ok(bucket_views(&tool_plan.plan, self.bucket_snapshots(&tool_plan, &user).await?))
@@ -101,7 +101,7 @@ impl Limiter {
         name: &ToolName,
         ctx: &CallContext,
     ) -> Result<Option<RateLimit>, Error> {
-        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let tool_plan = self.any_tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown)?;
         if tool_plan.plan.buckets.is_empty() {
             return Ok(None);
@@ -158,7 +158,8 @@ impl Limiter {
     /// shared.
     #[must_use]
     pub fn peek_local(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
-        let tool_plan = self.list_plans.find_map(|binding| binding.plans.get(name).cloned())?;
+        let of_lists = self.list_plans.find_map(|binding| binding.plans.get(name).cloned());
+        let tool_plan = of_lists.or_else(|| self.virtual_plans.load().get(name).cloned())?;
         let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown).ok()?;
         let user = self.limited_user(&tool_plan, ctx).ok()?;
         self.sharing
@@ -214,7 +215,7 @@ impl Limiter {
     /// The limits on calls in flight that apply to a tool.
     #[must_use]
     pub fn slot_limits(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotLimitView> {
-        self.tool_plan(tools, name).map_or_else(Vec::new, |tool_plan| self.slot_limit_views(&tool_plan))
+        self.any_tool_plan(tools, name).map_or_else(Vec::new, |tool_plan| self.slot_limit_views(&tool_plan))
     }
 
     pub(super) fn slot_limit_views(&self, tool_plan: &ToolPlan) -> Vec<SlotLimitView> {
@@ -241,7 +242,7 @@ impl Limiter {
         name: &ToolName,
         ctx: &CallContext,
     ) -> Result<Vec<SlotLimitView>, Error> {
-        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let tool_plan = self.any_tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let user = self.limited_user(&tool_plan, ctx)?;
         let mut views = self.slot_limits(tools, name);
         let Some(sharing) = &self.sharing else { return Ok(views) };

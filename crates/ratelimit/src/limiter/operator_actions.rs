@@ -53,7 +53,7 @@ impl Limiter {
         ctx: &CallContext,
         action: OperatorAction,
     ) -> Result<Vec<BucketView>, Error> {
-        let tool_plan = self.tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let tool_plan = self.any_tool_plan(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let is_for_one = matches!(ctx.caller, Caller::Known(_));
         let (tool_plan, user) = if is_for_one {
             let tool_plan = self.plan_variant(&tool_plan, ctx, Arguments::Unknown)?;

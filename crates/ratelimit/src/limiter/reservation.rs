@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Error};
+use vmcp_domain::{CallContext, Error, Retry};
 use vmcp_timing::Micros;
 
 use super::{LimitedUser, Limiter, Permit, ToolPlan};
@@ -131,7 +131,7 @@ impl Limiter {
             return Err(Error::InvalidRequest(text));
         }
         let mut user = self.limited_user(&all, ctx)?;
-        let permit = self.admit(&all, ctx).await?;
+        let permit = self.admit(&all, ctx).await.map_err(|error| refusal_of_all(error, &wanted))?;
         let unasked = permit.paid_batches.is_empty();
         if self.sharing.as_ref().is_some_and(|sharing| unasked && sharing.on_failure != OnStoreFailure::Allow)
         {
@@ -222,6 +222,20 @@ impl Limiter {
         };
         store_batches(&tool_plan.plan, self.plan_view(user, false)).into_iter().flat_map(paid).collect()
     }
+}
+
+/// The refusal of several calls, which names the tool whose limit refuses.
+fn refusal_of_all(error: Error, wanted: &[(Arc<ToolPlan>, u32)]) -> Error {
+    let Error::RateLimited(mut refusal) = error else { return error };
+    let has_rule = |tool_plan: &ToolPlan| tool_plan.plan.buckets.iter().any(|one| *one.rule == *refusal.rule);
+    if let Some((tool_plan, _)) = wanted.iter().find(|(tool_plan, _)| has_rule(tool_plan)) {
+        refusal.operation = tool_plan.limited.clone();
+    }
+    let call_count: u32 = wanted.iter().map(|(_, count)| *count).sum();
+    if refusal.retry == Retry::Never && call_count > 1 {
+        refusal.retry = Retry::NeverTogether;
+    }
+    Error::RateLimited(refusal)
 }
 
 impl ReservedCalls {

@@ -149,7 +149,7 @@ impl SimulationResult {
                 self.would_wait += u64::from(match retry {
                     Retry::After(wait) => wait.as_micros() <= wait_max_us,
                     Retry::WhenReleased => wait_max_us > 0,
-                    Retry::Never | Retry::Blocked => false,
+                    Retry::Never | Retry::NeverTogether | Retry::Blocked => false,
                 });
                 Some(rule)
             }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use vmcp_domain::{BudgetNeed, CallContext, CallTool, Continuation, Error, PlannedCall, StepAction};
 use vmcp_json::Members;
+use vmcp_template::Value;
 
 use super::Workflows;
 use crate::check::{Finding, Severity};
-use crate::definition::{Action, OnFailure, Step, Workflow};
+use crate::definition::{Action, Call, OnFailure, Step, Workflow};
+use crate::fit::Schema;
 use crate::run::{StepTool, StepTools};
 
 /// What a workflow does.
@@ -21,6 +23,8 @@ pub struct WorkflowPlan {
     pub timeout: Duration,
     /// The steps, in the order of the file.
     pub steps: Vec<StepPlan>,
+    /// What the call of the workflow itself spends. Empty without limits that name it.
+    pub own_needs: Vec<BudgetNeed>,
     /// What the steps spend together, without the items of lists. Empty without limits.
     pub needs: Vec<BudgetNeed>,
     /// Whether `needs` is charged before the first step.
@@ -71,15 +75,24 @@ impl Workflows {
         let mut steps: Vec<StepPlan> = Vec::with_capacity(workflow.steps.len());
         let depths = depths(&workflow.steps);
         for (step, depth) in workflow.steps.iter().zip(depths) {
-            let tool = tools.and_then(|tools| tools.get(step.call()?.tool.as_str()));
+            let called =
+                step.call().zip(tools).and_then(|(call, tools)| Some((call, tools.get(call.tool.as_str())?)));
             let mut plan = step_plan(workflow, step, depth);
-            plan.advertised = tool.map(|tool| tool.name.to_string());
-            plan.needs = self.needs(ctx, tool.map(call_of).as_slice()).await;
+            plan.advertised = called.map(|(_, tool)| tool.name.to_string());
+            let planned = called.map(|(call, tool)| call_of(workflow, call, tool));
+            plan.needs = self.needs(ctx, planned.as_slice()).await;
             steps.push(plan);
         }
         let offer = offers.describe(&self.workflows).swap_remove(index);
         let calls = tools.map_or_else(Vec::new, |tools| calls_of(workflow, tools));
         let needs = self.needs(ctx, &calls).await;
+        let own = CallTool {
+            name: workflow.name.as_str().into(),
+            arguments: None,
+            continuation: Continuation::default(),
+            extra: Members::new(),
+        };
+        let own_needs = self.needs(ctx, &[PlannedCall { call: own, arguments_known: false }]).await;
         let mut warnings = offer.warnings;
         warnings.extend(exceeded_limit(workflow, &needs));
         Ok(Some(WorkflowPlan {
@@ -87,6 +100,7 @@ impl Workflows {
             warnings,
             timeout: workflow.timeout,
             steps,
+            own_needs,
             needs,
             reserves: workflow.reserves && self.reserver.is_some(),
         }))
@@ -135,23 +149,30 @@ fn depths(steps: &[Step]) -> Vec<usize> {
     depths
 }
 
-/// The calls of the steps with arguments that are not known.
+/// The calls of the steps, as far as their arguments are known before a run.
 pub(super) fn calls_of(workflow: &Workflow, tools: &StepTools) -> Vec<PlannedCall> {
     let calls = workflow.steps.iter().filter_map(|step| match &step.action {
-        Action::Call(call) => tools.get(call.tool.as_str()),
+        Action::Call(call) => Some(call_of(workflow, call, tools.get(call.tool.as_str())?)),
         Action::Ask(_) | Action::ForEach(_) => None,
     });
-    calls.map(call_of).collect()
+    calls.collect()
 }
 
-fn call_of(tool: &StepTool) -> PlannedCall {
+fn call_of(workflow: &Workflow, call: &Call, tool: &StepTool) -> PlannedCall {
+    // Arguments without templates are the same in every run.
+    let arguments = call.arguments.as_ref().filter(|arguments| arguments.is_constant());
+    let schema = tool.schema.as_ref().map(Schema::new);
+    let arguments = arguments.and_then(|arguments| {
+        arguments.render(&Value::Missing, schema, workflow.missing_values).ok().flatten()
+    });
+    let arguments_known = arguments.is_some() || call.arguments.is_none();
     let call = CallTool {
         name: tool.name.clone(),
-        arguments: None,
+        arguments,
         continuation: Continuation::default(),
         extra: Members::new(),
     };
-    PlannedCall { call, arguments_known: false }
+    PlannedCall { call, arguments_known }
 }
 
 /// A limit that the plan always exceeds.

@@ -31,6 +31,19 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
             groups.add(part, one.name.as_str());
         }
     }
+    // The gateway's own tools: workflows, and those of the search.
+    for name in limiter.virtual_tools().into_iter().filter(|one| tool.is_none_or(|name| one.as_str() == name))
+    {
+        known = true;
+        let rules = limiter.rules(&tools, &name);
+        let rules_text = rules.map(|rules| describe_rules(&rules, lease)).unwrap_or_default();
+        if rules_text.is_empty() && tool.is_some() {
+            unlimited.push(name.to_string());
+        }
+        for part in rules_text {
+            groups.add(part, name.as_str());
+        }
+    }
     for (name, rules) in limiter.method_rules().into_iter().filter(|_| tool.is_none()) {
         for part in describe_rules(&rules, lease) {
             groups.add(part, name);

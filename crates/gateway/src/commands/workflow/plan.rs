@@ -88,9 +88,13 @@ fn details(step: &StepPlan) -> Vec<String> {
 
 fn limits(plan: &WorkflowPlan) -> String {
     let mut out = String::new();
+    if !plan.own_needs.is_empty() {
+        out.push_str("The call of the workflow is charged:\n");
+        plan.own_needs.iter().for_each(|need| out.push_str(&need_line(need)));
+    }
     if !plan.needs.is_empty() {
         let when = if plan.reserves { "in one decision, before the first step" } else { "call by call" };
-        out = format!("A run is charged {when}:\n");
+        let _ = writeln!(out, "The steps are charged {when}:");
         plan.needs.iter().for_each(|need| out.push_str(&need_line(need)));
     }
     let lists = plan.steps.iter().filter(|step| step.items.is_some() && !step.needs.is_empty());
@@ -102,9 +106,11 @@ fn limits(plan: &WorkflowPlan) -> String {
 }
 
 fn need_line(need: &BudgetNeed) -> String {
-    let BudgetNeed { rule, scope, needed, capacity, is_enforced } = need;
+    let BudgetNeed { rule, scope, needed, capacity, is_enforced, is_minimum, has_overrides } = need;
     let shadow = if *is_enforced { "" } else { ", in shadow mode" };
-    format!("  {rule}: {needed} of {capacity} tokens (scope {}{shadow})\n", scope.as_str())
+    let overrides = if *has_overrides { ", other limits for some callers" } else { "" };
+    let least = if *is_minimum { "at least " } else { "" };
+    format!("  {rule}: {least}{needed} of {capacity} tokens (scope {}{shadow}{overrides})\n", scope.as_str())
 }
 
 fn text_of(duration: Duration) -> String {

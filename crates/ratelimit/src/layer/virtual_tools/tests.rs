@@ -46,7 +46,7 @@ fn find_tool() -> Tool {
 
 fn wrapped(limiter: &Arc<Limiter>) -> (Arc<FakeGateway>, SharedGateway) {
     let inner = FakeGateway::new(vec![find_tool(), tool("a", "search", "a_search")]);
-    (inner.clone(), VirtualRateLimited::wrap(inner, limiter.clone(), &[find_tool()]))
+    (inner.clone(), VirtualRateLimited::wrap(inner, limiter.clone(), &[find_tool()], FailureCharge::Charged))
 }
 
 async fn outcomes(gateway: &SharedGateway, name: &str) -> Vec<bool> {
@@ -62,7 +62,7 @@ async fn outcomes(gateway: &SharedGateway, name: &str) -> Vec<bool> {
 async fn keeps_the_rules_of_the_seam() {
     let limiter = limiter(Limits::default(), &["find_tool"]);
     conformance::check_decorator(&[], |inner| {
-        VirtualRateLimited::wrap(inner, limiter.clone(), &[find_tool()])
+        VirtualRateLimited::wrap(inner, limiter.clone(), &[find_tool()], FailureCharge::Charged)
     })
     .await;
 }
@@ -87,4 +87,34 @@ fn a_rule_for_a_virtual_tool_is_not_idle() {
     let limiter = limiter(Limits::default(), &["find_tool", "gone"]);
     let (_, _gateway) = wrapped(&limiter);
     assert_eq!(limiter.prepare(&Arc::new(vec![tool("a", "search", "a_search")])), ["gone"]);
+}
+
+/// Whether the token is back after a call that ends with an error.
+async fn after_a_refusal(failures: FailureCharge) -> bool {
+    let limiter = limiter(Limits::default(), &["find_tool"]);
+    let inner = FakeGateway::new(Vec::new());
+    let gateway = VirtualRateLimited::wrap(inner, limiter.clone(), &[find_tool()], failures);
+    let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Client);
+    // The inner gateway has no such tool.
+    assert!(gateway.call_tool(&ctx, conformance::tool_call("find_tool")).await.is_err());
+    let levels = limiter.peek_local(&"find_tool".into(), &ctx).unwrap();
+    levels[0].level == 1
+}
+
+#[tokio::test]
+async fn a_tool_that_did_nothing_is_refunded() {
+    assert!(after_a_refusal(FailureCharge::Refunded).await);
+    assert!(!after_a_refusal(FailureCharge::Charged).await);
+}
+
+#[tokio::test]
+async fn operators_see_and_block_virtual_tools() {
+    let limiter = limiter(Limits::default(), &["find_tool"]);
+    let (_, gateway) = wrapped(&limiter);
+    let (tools, ctx) = (Arc::new(Vec::new()), CallContext::bare(Caller::Anonymous, CallOrigin::Operator));
+    assert_eq!(limiter.virtual_tools(), ["find_tool".into()]);
+    assert_eq!(limiter.rules(&tools, &"find_tool".into()).unwrap().buckets.len(), 1);
+    assert!(limiter.rules(&tools, &"gone".into()).is_none());
+    limiter.block(&tools, &"find_tool".into(), &ctx, Some(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(outcomes(&gateway, "find_tool").await, [false, false]);
 }

@@ -204,6 +204,7 @@ async fn a_call_for_a_virtual_tool_and_then_for_a_real_one_is_told_in_order() {
         harness.gateway.clone(),
         harness.limiter.clone(),
         &[virtual_tool("call_tool")],
+        crate::layer::FailureCharge::Charged,
     );
     harness.call("a", "t").await.unwrap();
     let mut ctx = harness.context("b");

@@ -32,7 +32,7 @@ impl Limiter {
     /// The rules that apply to a tool; `None` when there is no such tool.
     #[must_use]
     pub fn rules(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<RulesView> {
-        Some(self.rules_view(self.tool_plan(tools, name)?.as_ref()))
+        Some(self.rules_view(self.any_tool_plan(tools, name)?.as_ref()))
     }
 
     /// The rules of methods other than `tools/call`, by method name, where there are any.

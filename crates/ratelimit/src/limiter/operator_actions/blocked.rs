@@ -59,7 +59,8 @@ impl Limiter {
         ctx: &CallContext,
         duration: Option<Duration>,
     ) -> Result<bool, Error> {
-        let tool = tools.iter().find(|tool| tool.name == *name);
+        let tool_plan = self.any_tool_plan(tools, name);
+        let tool = tool_plan.as_ref().and_then(|tool_plan| tool_plan.request.tool());
         let tool = tool.ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let user = match &ctx.caller {
             Caller::Known(identity) => Some(user_digest(identity)),

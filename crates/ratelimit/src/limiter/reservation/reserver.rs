@@ -85,15 +85,35 @@ impl ReserveBudget for Reserver {
         calls: &'a [PlannedCall],
     ) -> GatewayFuture<'a, Vec<BudgetNeed>> {
         Box::pin(async move {
-            let Some(all) = ToolPlan::combined(&self.plans_of(ctx, calls).await?) else {
-                return Ok(Vec::new());
-            };
+            let tools = self.inner.list_tools(ctx).await?;
+            let mut wanted: Vec<(Arc<ToolPlan>, u32)> = Vec::new();
+            let (mut are_minimum, mut overridden) = (Vec::new(), Vec::new());
+            for PlannedCall { call, arguments_known } in calls {
+                let tool_plan = self.limiter.any_tool_plan(&tools, &call.name);
+                let tool_plan = tool_plan.ok_or_else(|| Error::UnknownTool(call.name.clone()))?;
+                let inputs = &tool_plan.plan.variation_inputs;
+                let is_minimum = !arguments_known && inputs.read_arguments();
+                overridden.extend(inputs.overridden.iter().map(|limit| limit.rule.clone()));
+                let arguments = if *arguments_known {
+                    Arguments::Sent(call.arguments.as_ref())
+                } else {
+                    Arguments::Unknown
+                };
+                let tool_plan = self.limiter.plan_variant(&tool_plan, ctx, arguments)?;
+                are_minimum
+                    .extend(tool_plan.plan.buckets.iter().filter(|_| is_minimum).map(|one| one.rule.clone()));
+                wanted.push((tool_plan, 1));
+            }
+            wanted.retain(|(tool_plan, _)| !tool_plan.plan.buckets.is_empty());
+            let Some(all) = ToolPlan::combined(&wanted) else { return Ok(Vec::new()) };
             let needs = all.plan.buckets.iter().map(|bucket| BudgetNeed {
                 rule: bucket.rule.to_string(),
                 scope: bucket.scope,
                 needed: bucket.cost.get(),
                 capacity: bucket.rate.burst(),
                 is_enforced: bucket.mode == Mode::Enforce,
+                is_minimum: are_minimum.contains(&bucket.rule),
+                has_overrides: overridden.contains(&bucket.rule),
             });
             Ok(needs.collect())
         })

@@ -66,7 +66,7 @@ async fn all_calls_are_paid_at_once_and_none_of_them_again() {
 async fn what_is_not_there_for_all_is_spent_by_none() {
     let harness = harness(limits(), None);
     let refusal = refused(reserve(&harness, &["a_search"; 5]).await);
-    assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::Never));
+    assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::NeverTogether));
     let held = reserve(&harness, &["a_search"; 4]).await.unwrap();
     // The user's bucket holds six, of which two are left. It refills one token every ten seconds, the tool's
     // one every fifteen.
