@@ -12,6 +12,7 @@ pub(crate) mod tools;
 pub(crate) mod validate;
 pub(crate) mod workflow;
 
+use std::process::ExitCode;
 use std::sync::Once;
 
 use crate::cli::Source;
@@ -59,6 +60,21 @@ pub(crate) fn read_settings(
         ConfigFile::McpJson(path) => load_mcp_json(path, &environment, &overrides),
     };
     Ok((path, loaded))
+}
+
+/// Awaits `work` until the process is interrupted or told to end. `None` then.
+pub(crate) async fn until_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
+    let Ok(signal) = serve::shutdown_on_signal() else { return Some(work.await) };
+    tokio::select! {
+        done = work => Some(done),
+        () = signal.cancelled() => None,
+    }
+}
+
+/// The exit code of a command that was interrupted, which shells use for it.
+pub(crate) fn interrupted() -> ExitCode {
+    terminal::print_error("vmcp: interrupted");
+    ExitCode::from(130)
 }
 
 /// The log level of a command that prints a result: errors only, unless `--debug` is given.

@@ -1,5 +1,7 @@
 //! The results of runs as clients see them.
 
+use std::time::Duration;
+
 use serde_json::{Map, json};
 use vmcp_domain::{Error, Reply, RunOutcome, StepStatus};
 use vmcp_json::{Json, Members};
@@ -8,7 +10,7 @@ use vmcp_wire::tool_result;
 use crate::definition::Workflow;
 use crate::fit;
 use crate::output;
-use crate::run::state::{RunState, StepFailure, StepRecord};
+use crate::run::state::{ItemCount, RunState, StepFailure, StepRecord};
 use crate::run::{Run, RunEnd};
 
 /// The key of the steps in `_meta`.
@@ -87,7 +89,16 @@ fn failure(workflow: &Workflow, state: &RunState, text: &str) -> Reply {
         let wanted = steps.filter(|(index, (_, record))| wanted(*index, record.as_ref()));
         wanted.map(|(_, (step, _))| step.id.to_string()).collect::<Vec<_>>()
     };
-    let done = ids(&|_, record| record.is_some_and(|record| record.status == StepStatus::Completed));
+    let mut done = ids(&|_, record| record.is_some_and(|record| record.status == StepStatus::Completed));
+    // A list that was not gone through to its end did something too.
+    for (index, step) in workflow.steps.iter().enumerate() {
+        let is_complete = matches!(&records[index], Some(record) if record.status == StepStatus::Completed);
+        if let Some(ItemCount { total, completed }) = state.items(index).filter(|items| items.completed > 0)
+            && !is_complete
+        {
+            done.push(format!("{} ({completed} of {total} items)", step.id));
+        }
+    }
     let interrupted = ids(&|index, record| record.is_none() && state.has_started(index));
     let not_done = ids(&|index, record| record.is_none() && !state.has_started(index));
     let mut text = text.to_owned();
@@ -101,28 +112,43 @@ fn failure(workflow: &Workflow, state: &RunState, text: &str) -> Reply {
 
 /// What became of each step.
 fn report(workflow: &Workflow, state: &RunState) -> Json {
-    let records = state.records();
+    let (records, under_way) = (state.records(), state.under_way());
+    let with_items = |mut report: serde_json::Value, index: usize| {
+        if let Some(ItemCount { total, completed }) = state.items(index) {
+            report["items"] = json!({"completed": completed, "total": total});
+        }
+        report
+    };
     let write = |with_errors: bool| {
         let steps = workflow.steps.iter().zip(&records).enumerate().map(|(index, (step, record))| {
             let Some(record) = record else {
-                let interrupted = json!({"status": "failed", "error": "interrupted"});
-                let report =
-                    if state.has_started(index) { interrupted } else { json!({"status": "not run"}) };
-                return (step.id.to_string(), report);
+                let under_way = under_way.iter().find(|(step, ..)| *step == index);
+                let report = under_way.map_or_else(
+                    || json!({"status": "not run"}),
+                    |(_, took, retries)| {
+                        let ms = millis(*took);
+                        json!({"status": "failed", "ms": ms, "retries": retries, "error": "interrupted"})
+                    },
+                );
+                return (step.id.to_string(), with_items(report, index));
             };
             let mut report = json!({
                 "status": record.status.as_str(),
-                "ms": u64::try_from(record.took.as_millis()).unwrap_or(u64::MAX),
+                "ms": millis(record.took),
                 "retries": record.retries,
             });
             if let Some(error) = record.error.as_ref().filter(|_| with_errors) {
                 report["error"] = error.clone().into();
             }
-            (step.id.to_string(), report)
+            (step.id.to_string(), with_items(report, index))
         });
         let report = json!({"id": state.id, "steps": steps.collect::<Map<_, _>>()});
         Json::encode(&report).unwrap_or_else(|_| Json::empty_object())
     };
     let report = write(true);
     if report.as_str().len() <= META_BYTES_MAX { report } else { write(false) }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

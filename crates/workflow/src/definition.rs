@@ -59,6 +59,11 @@ impl Workflow {
         self.steps.iter().filter_map(|step| step.call()).map(|call| call.tool.as_str())
     }
 
+    /// The identifiers of the steps, what they do, and whether every run takes them.
+    pub fn step_kinds(&self) -> impl Iterator<Item = (&str, StepAction, bool)> {
+        self.steps.iter().map(|step| (&*step.id, step.kind(), step.condition.is_none()))
+    }
+
     /// As [`Self::tools`], each with the path of the key that names it, such as `steps[0].tool`.
     pub fn tool_paths(&self) -> impl Iterator<Item = (String, &str)> {
         self.steps.iter().enumerate().filter_map(|(index, step)| {

@@ -15,25 +15,48 @@ pub(crate) fn null() -> Json {
 /// The deepest chain of references in a schema.
 const REFERENCES_MAX: usize = 8;
 
+/// The keys by which an object may have more members than `properties` lists.
+const OPEN_KEYS: [&str; 10] = [
+    "additionalProperties",
+    "unevaluatedProperties",
+    "patternProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "if",
+    "dependentSchemas",
+    "dependencies",
+    "$dynamicRef",
+];
+
+/// Whether a reference has keys beside it that say something about the value.
+fn has_siblings(schema: &Data) -> bool {
+    let says_nothing =
+        ["$ref", "$defs", "definitions", "$schema", "$id", "$comment", "title", "description", "default"];
+    schema.as_object().is_some_and(|keys| keys.keys().any(|key| !says_nothing.contains(&key.as_str())))
+}
+
 /// A part of a JSON Schema, with the whole that its references lead into.
 #[derive(Clone, Copy)]
 pub(crate) struct Schema<'a> {
     root: &'a Data,
     part: &'a Data,
+    /// A reference had keys beside it, which hold too.
+    is_merged: bool,
 }
 
 impl<'a> Schema<'a> {
     pub(crate) fn new(root: &'a Data) -> Self {
-        Self { root, part: root }.resolved()
+        Self { root, part: root, is_merged: false }.resolved()
     }
 
     fn at(self, part: &'a Data) -> Self {
-        Self { part, ..self }.resolved()
+        Self { part, is_merged: false, ..self }.resolved()
     }
 
     /// Follows local references.
     fn resolved(self) -> Self {
-        let mut part = self.part;
+        let (mut part, mut is_merged) = (self.part, self.is_merged);
         for _ in 0..REFERENCES_MAX {
             let Some(pointer) =
                 part.get("$ref").and_then(Data::as_str).and_then(|text| text.strip_prefix('#'))
@@ -41,9 +64,10 @@ impl<'a> Schema<'a> {
                 break;
             };
             let Some(target) = self.root.pointer(pointer) else { break };
+            is_merged |= has_siblings(part);
             part = target;
         }
-        Self { part, ..self }
+        Self { part, is_merged, ..self }
     }
 
     /// The schema of a member of an object.
@@ -71,18 +95,13 @@ impl<'a> Schema<'a> {
             None | Some(Data::Bool(false)) => false,
             Some(_) => true,
         };
-        let open_keys = [
-            "additionalProperties",
-            "unevaluatedProperties",
-            "patternProperties",
-            "allOf",
-            "anyOf",
-            "oneOf",
-            "if",
-        ];
         let properties = self.part.get("properties").and_then(Data::as_object);
-        !open_keys.into_iter().any(is_open)
-            && properties.is_some_and(|properties| !properties.is_empty() && !properties.contains_key(name))
+        let is_closed = self.part.get("additionalProperties") == Some(&Data::Bool(false));
+        !self.is_merged
+            && !OPEN_KEYS.into_iter().any(is_open)
+            && properties.is_some_and(|properties| {
+                (is_closed || !properties.is_empty()) && !properties.contains_key(name)
+            })
     }
 
     /// The only alternative beside null, of `anyOf` or `oneOf`.

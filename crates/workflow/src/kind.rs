@@ -1,5 +1,7 @@
 //! The JSON types of arguments and results.
 
+use serde_json::Value;
+
 /// A JSON type that a schema may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonKind {
@@ -24,6 +26,20 @@ impl JsonKind {
             Self::Boolean => "boolean",
             Self::Object => "object",
             Self::Array => "array",
+        }
+    }
+
+    /// Whether a value has this type. A number without fraction is an integer.
+    pub(crate) fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::String => value.is_string(),
+            Self::Integer => {
+                value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
+            }
+            Self::Number => value.is_number(),
+            Self::Boolean => value.is_boolean(),
+            Self::Object => value.is_object(),
+            Self::Array => value.is_array(),
         }
     }
 

@@ -34,7 +34,11 @@ pub(crate) async fn run(
         extra: Members::new(),
     };
     let name = request.name.clone();
-    let outcome = gateway.gateway.call_tool(&ctx, request).await;
+    // The gateway is stopped after an interrupt too, so that the record is written and the backend is told.
+    let Some(outcome) = super::until_interrupted(gateway.gateway.call_tool(&ctx, request)).await else {
+        gateway.stop().await;
+        return Ok(super::interrupted());
+    };
     let hint = match &outcome {
         Err(Error::UnknownTool(_)) => suggest_tool(&gateway, &ctx, name.as_str()).await,
         _ => None,

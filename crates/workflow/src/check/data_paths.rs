@@ -196,6 +196,9 @@ fn check_part(
         return warn_missing(path, &format!("{base}.{part}"), &STEP_MEMBERS, findings);
     }
     let Some(field) = field.filter(|_| part == "output") else { return };
+    if step.default_results.as_ref().is_some_and(|defaults| defaults.contains_key(field)) {
+        return;
+    }
     let members: &[&str] = match step.kind.unwrap_or(StepKindSource::Tool) {
         StepKindSource::Tool => return,
         StepKindSource::ForEach => &FOR_EACH_MEMBERS,
@@ -228,9 +231,8 @@ fn warn_missing(path: &str, read: &str, members: &[&str], findings: &mut Finding
 }
 
 fn check_parameter(path: &str, name: Option<&str>, known: &Known<'_>, findings: &mut Findings) {
-    let properties = known.parameters.get("properties").and_then(Data::as_object);
-    let (Some(name), Some(properties)) = (name, properties) else { return };
-    if !properties.contains_key(name) {
+    let Some(name) = name else { return };
+    if Schema::new(known.parameters).lacks(name) {
         let message = format!("`parameters` declares no `{name}`");
         findings.warning(path, message, "declare it, so that clients know of it");
     }

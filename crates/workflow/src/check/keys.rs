@@ -17,7 +17,16 @@ pub(super) fn check(source: &StepSource, path: &str, findings: &mut Findings) {
         }
     }
     if let Some(error) = &source.on_error {
-        check_error(error, &format!("{path}.onError"), findings);
+        let path = format!("{path}.onError");
+        check_error(error, &path, findings);
+        if error.action.as_deref() == Some("retry") && kind != StepKindSource::Tool {
+            let hint = match kind {
+                StepKindSource::ForEach => "write it in `step`, so that the call of each item is repeated",
+                StepKindSource::Tool | StepKindSource::Elicitation => "remove it",
+            };
+            let message = format!("has no effect on {}: nothing is repeated", description(kind));
+            findings.warning(format!("{path}.action"), message, hint);
+        }
     }
 }
 

@@ -83,6 +83,15 @@ fn property(
             return None;
         }
     };
+    if let (Some(kind), Some(default)) = (kind, source.default.as_ref().filter(|default| !default.is_null()))
+        && !kind.fits(default)
+    {
+        findings.warning(
+            format!("{path}.default"),
+            format!("is not of the type `{}`, so the result would not fit its own schema", kind.name()),
+            "write a value of that type",
+        );
+    }
     Some(OutputProperty {
         kind: kind?,
         description: source.description.clone().unwrap_or_default(),

@@ -2,7 +2,7 @@
 //! return. What is found is suspicious only: a schema may say less than its tool does.
 
 use serde_json::Value as Data;
-use vmcp_template::Segment;
+use vmcp_template::{Segment, Value};
 
 use super::data_paths::{Found, of_workflow};
 use super::{Finding, Findings};
@@ -33,31 +33,43 @@ pub(crate) fn check(workflow: &Workflow, tools: &StepTools) -> Vec<Finding> {
             && part == "output"
             && let Some(Some(schema)) = index.and_then(|index| outputs.get(index))
         {
-            check_result(&found, id, rest, Schema::new(schema), &mut findings);
+            let defaults = index.and_then(|index| workflow.steps.get(index)?.default_results.as_ref());
+            // A step that is skipped yields its defaults.
+            if !has_member(defaults, rest) {
+                check_result(&found, id, rest, Schema::new(schema), &mut findings);
+            }
         }
     }
     findings.0
 }
 
 fn check_arguments(call: &Call, tool: &StepTool, path: &str, findings: &mut Findings) {
-    let Some(schema) = &tool.schema else { return };
+    let Some(schema) = tool.schema.as_ref().map(Schema::new) else { return };
     let members = match &call.arguments {
         Some(ArgumentTemplate::Object(members)) => members.as_slice(),
         Some(_) | None => &[],
     };
     let name = &call.tool;
     for (argument, _) in members {
-        if Schema::new(schema).lacks(argument) {
+        if schema.lacks(argument) {
             let message = format!("`{name}` has no argument `{argument}`");
-            findings.warning(format!("{path}.{argument}"), message, names_of(schema));
+            findings.warning(format!("{path}.{argument}"), message, names_of(schema.part()));
         }
     }
-    let required = schema.get("required").and_then(Data::as_array);
+    let required = schema.part().get("required").and_then(Data::as_array);
     let required = required.into_iter().flatten().filter_map(Data::as_str);
     for argument in required.filter(|required| !members.iter().any(|(name, _)| name == required)) {
         let message = format!("`{name}` requires the argument `{argument}`");
         findings.warning(path, message, "the call fails without it");
     }
+}
+
+/// Whether a value has the member that a path begins with.
+fn has_member(value: Option<&Value>, path: &[Segment]) -> bool {
+    let (Some(Segment::Member(name)), Some(object)) = (path.first(), value.and_then(Value::as_object)) else {
+        return false;
+    };
+    object.members().iter().any(|(known, _)| **known == **name)
 }
 
 /// The schema of what a step that calls a tool yields.

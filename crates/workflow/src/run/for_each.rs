@@ -59,6 +59,7 @@ impl Run<'_> {
                 return failed(step, StepFailure::Refused(error, text));
             }
         };
+        self.state.start_items(step_index, planned.len());
         let runs = planned
             .into_iter()
             .map(|one| self.item(step_index, for_each, one, (clock, reservation.as_ref())));
@@ -74,6 +75,9 @@ impl Run<'_> {
                     StepFailure::Message(_) => StepFailure::Message(text),
                 };
                 return failed(step, failure);
+            }
+            if end.status == StepStatus::Completed {
+                self.state.complete_item(step_index);
             }
             ends.push(end);
         }

@@ -70,12 +70,21 @@ struct Inner {
     started: Vec<Option<Duration>>,
     /// How many calls of each step were repeated.
     retries: Vec<u32>,
+    /// For each step that goes through a list: how many items it has, and how many of them completed.
+    items: Vec<Option<ItemCount>>,
     ends: Vec<Option<StepRecord>>,
     /// The index of the step that completed last.
     last_completed: Option<usize>,
     results: ResultSize,
     calls: usize,
     phase: Phase,
+}
+
+/// The items of a list that a step goes through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ItemCount {
+    pub(crate) total: usize,
+    pub(crate) completed: usize,
 }
 
 /// Whether observers know of the run.
@@ -107,6 +116,7 @@ impl RunState {
             ends: vec![None; step_count],
             started: vec![None; step_count],
             retries: vec![0; step_count],
+            items: vec![None; step_count],
             ..Inner::default()
         };
         Self {
@@ -182,6 +192,25 @@ impl RunState {
         if let Some(count) = self.lock().retries.get_mut(index) {
             *count += 1;
         }
+    }
+
+    /// Records that a step goes through a list of this length.
+    pub(crate) fn start_items(&self, index: usize, total: usize) {
+        if let Some(items) = self.lock().items.get_mut(index) {
+            *items = Some(ItemCount { total, completed: 0 });
+        }
+    }
+
+    /// Counts an item that completed.
+    pub(crate) fn complete_item(&self, index: usize) {
+        if let Some(Some(items)) = self.lock().items.get_mut(index) {
+            items.completed += 1;
+        }
+    }
+
+    /// The items of a step that goes through a list.
+    pub(crate) fn items(&self, index: usize) -> Option<ItemCount> {
+        self.lock().items.get(index).copied().flatten()
     }
 
     /// The steps that started and have not ended, each with how long it has run and how many calls were repeated.

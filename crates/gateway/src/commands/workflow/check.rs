@@ -15,11 +15,22 @@ pub(super) async fn run(settings: Settings, names: &[String], is_strict: bool) -
     for name in names {
         require_workflow(&settings, name)?;
     }
+    // They were printed when the file was read.
+    let workflows = settings.workflows.workflows.iter();
+    let positions = workflows
+        .enumerate()
+        .filter(|(_, one)| names.is_empty() || names.iter().any(|name| name == one.name()));
+    let prefixes: Vec<String> = positions.map(|(index, _)| format!("compositeTools[{index}].")).collect();
+    let of_file = settings
+        .warnings
+        .iter()
+        .filter(|warning| prefixes.iter().any(|prefix| warning.path.starts_with(prefix.as_str())));
+    let warnings_of_file = of_file.count();
     let gateway = start(settings).await?;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let workflows = gateway.workflows.as_ref().context("there are no workflows")?;
     let offers = workflows.offers(&ctx).await?;
-    let (mut missing, mut warnings) = (0, 0);
+    let (mut missing, mut warnings) = (0, warnings_of_file);
     for offer in offers.into_iter().filter(|offer| names.is_empty() || names.contains(&offer.name)) {
         let state = match &offer.why_not {
             Some(reason) => {

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use vmcp_domain::{
     CallContext, CallTool, Complete, Error, Gateway, GatewayFuture, GetPrompt, PromptList, ReadResource,
-    Reply, ResourceList, RoutingTarget, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    Reply, ResourceList, RoutingTarget, StepAction, TaskRequest, TemplateList, Tool, ToolHints, ToolList,
+    ToolOverride,
 };
 use vmcp_json::Json;
 use vmcp_workflow::Workflow;
@@ -27,6 +28,32 @@ pub(super) fn read(path: &Path) -> anyhow::Result<MockResults> {
         (step, list.unwrap_or_else(|| vec![results]))
     });
     Ok(each.collect())
+}
+
+/// The hints of tools that allow a workflow any annotations.
+const HARMLESS: ToolHints = ToolHints {
+    title: None,
+    read_only: Some(true),
+    destructive: Some(false),
+    idempotent: Some(true),
+    open_world: Some(false),
+};
+
+/// Refuses members of the file that no step can use.
+pub(super) fn check(workflow: &Workflow, results: &MockResults) -> anyhow::Result<()> {
+    for (step, of_step) in results {
+        let kind = workflow.step_kinds().find(|(id, ..)| id == step).map(|(_, kind, _)| kind);
+        let Some(kind) = kind else {
+            let ids: Vec<&str> = workflow.step_kinds().map(|(id, ..)| id).collect();
+            anyhow::bail!("the file of --mock: there is no step `{step}`; there are {}", ids.join(", "));
+        };
+        if kind == StepAction::Ask && !of_step.iter().all(|answer| answer["action"].is_string()) {
+            anyhow::bail!(
+                "the file of --mock: `{step}` asks a question; its answer has the form {{\"action\": \"accept\", \"content\": {{}}}}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A gateway with the tools of one workflow, whose results come from a file.
@@ -47,7 +74,8 @@ impl MockTools {
             contested_name: None,
             target: RoutingTarget { backend: "mock".into(), name: name.into() },
             description: None,
-            hints: ToolHints::default(),
+            // The annotations of the workflow are not checked: nothing of the tools is known.
+            hints: HARMLESS,
             definition: Arc::default(),
             overrides: ToolOverride::default(),
         };

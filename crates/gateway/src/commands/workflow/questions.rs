@@ -7,10 +7,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vmcp_domain::{
     AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, LogLevel, Question, QuestionKind,
+    StepAction,
 };
 use vmcp_json::{Json, Members};
+use vmcp_workflow::Workflow;
 
 use super::mock::MockResults;
 use super::run_log::RunLog;
@@ -53,26 +56,71 @@ pub(super) struct AnsweringClient {
     capabilities: ClientCapabilities,
     log: Arc<RunLog>,
     answers: Mutex<Answers>,
+    /// The questions that were asked, and the steps that asked them.
+    asked: Mutex<Vec<(String, String)>>,
+    /// The lines of the terminal. One question is asked at a time.
+    terminal: Option<tokio::sync::Mutex<TerminalLines>>,
 }
 
 impl AnsweringClient {
     /// Answers with `answers`, and asks on the terminal what they do not answer. Without a terminal and without answers,
     /// the client cannot be asked.
     pub(super) fn new(answers: Answers, log: Arc<RunLog>) -> Arc<Self> {
+        let terminal = has_terminal().then(|| tokio::sync::Mutex::new(TerminalLines::start()));
         let mut declared = Members::new();
-        if !answers.is_empty() || has_terminal() {
+        if !answers.is_empty() || terminal.is_some() {
             declared.insert("elicitation", Json::empty_object());
         }
-        Arc::new(Self { capabilities: ClientCapabilities { declared }, log, answers: Mutex::new(answers) })
+        Arc::new(Self {
+            capabilities: ClientCapabilities { declared },
+            log,
+            answers: Mutex::new(answers),
+            asked: Mutex::default(),
+            terminal,
+        })
     }
 
-    /// The answer of the command line to the step that asks.
-    fn prepared(&self) -> Option<Value> {
+    /// The step that asks this. A question that is asked again begins with the first one.
+    fn step_of(&self, message: &str) -> Option<String> {
+        let mut asked = self.asked.lock();
+        let again = |(first, _): &&(String, String)| {
+            message.strip_prefix(first.as_str()).is_some_and(|rest| rest.starts_with(ASKED_AGAIN))
+        };
+        if let Some((_, step)) = asked.iter().find(again) {
+            return Some(step.clone());
+        }
+        // A step asks in the same moment in which it starts.
+        let step = self.log.asking_step()?;
+        asked.push((message.to_owned(), step.clone()));
+        Some(step)
+    }
+
+    /// The answer of the command line to the question of a step.
+    fn prepared(&self, step: &str) -> Option<Value> {
         let mut answers = self.answers.lock();
-        let of_step = answers.get_mut(&self.log.asking_step()?)?;
+        let of_step = answers.get_mut(step)?;
         if of_step.len() > 1 { Some(of_step.remove(0)) } else { of_step.first().cloned() }
     }
+
+    async fn answer(&self, params: &Value) -> Result<Value, AskError> {
+        let message = params["message"].as_str().unwrap_or_default();
+        let step = self.step_of(message);
+        if let Some(answer) = step.as_deref().and_then(|step| self.prepared(step)) {
+            terminal::print_error(format_args!("question: {message}\nanswer: {answer}"));
+            return Ok(answer);
+        }
+        let Some(lines) = &self.terminal else {
+            terminal::print_error(format_args!("question: {message}"));
+            return Err(AskError::Unreachable);
+        };
+        let mut lines = lines.lock().await;
+        terminal::print_error(format_args!("question: {message}"));
+        Ok(lines.ask(&params["requestedSchema"]).await)
+    }
 }
+
+/// What follows the first text of a question that is asked again.
+const ASKED_AGAIN: &str = "\n\nThe last answer cannot be used";
 
 impl ClientPort for AnsweringClient {
     fn wants_progress(&self) -> bool {
@@ -103,21 +151,7 @@ impl ClientPort for AnsweringClient {
                 return Err(AskError::Unreachable);
             }
             let params: Value = question.params.decode().unwrap_or_default();
-            terminal::print_error(format_args!(
-                "question: {}",
-                params["message"].as_str().unwrap_or_default()
-            ));
-            let answer = match self.prepared() {
-                Some(answer) => {
-                    terminal::print_error(format_args!("answer: {answer}"));
-                    answer
-                }
-                None if has_terminal() => {
-                    let asked = tokio::task::spawn_blocking(move || ask_person(&params["requestedSchema"]));
-                    asked.await.unwrap_or_else(|_| cancelled())
-                }
-                None => return Err(AskError::Unreachable),
-            };
+            let answer = self.answer(&params).await?;
             Json::encode(&answer).map_err(|_| AskError::Unreachable)
         })
     }
@@ -127,32 +161,63 @@ fn has_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-fn cancelled() -> Value {
-    json!({"action": "cancel"})
+/// The lines that a person types. A thread reads them, so that a question that takes too long takes no line of the next
+/// one.
+#[derive(Debug)]
+struct TerminalLines(UnboundedReceiver<String>);
+
+impl TerminalLines {
+    fn start() -> Self {
+        let (sender, receiver) = unbounded_channel();
+        // The thread ends with the process, or at the end of the input.
+        std::thread::spawn(move || {
+            for line in io::stdin().lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(receiver)
+    }
+
+    /// Asks for each property of the schema in turn.
+    async fn ask(&mut self, schema: &Value) -> Value {
+        // What was typed before is no answer to this question.
+        while self.0.try_recv().is_ok() {}
+        let choice = self.read("accept, decline or cancel? [accept] ").await;
+        match choice.as_deref().map(str::trim) {
+            Some("" | "a" | "accept" | "y" | "yes") => {}
+            Some("d" | "decline" | "n" | "no") => return json!({"action": "decline"}),
+            Some(_) | None => return cancelled(),
+        }
+        let properties = schema["properties"].as_object();
+        let required = schema["required"].as_array();
+        let mut content = Map::new();
+        for (name, property) in properties.into_iter().flatten() {
+            let is_required = required.is_some_and(|names| names.iter().any(|one| one == name.as_str()));
+            let kind = property["type"].as_str().unwrap_or("string");
+            let note = if is_required { "required" } else { "optional" };
+            let title = property["title"].as_str().or(property["description"].as_str()).unwrap_or(name);
+            let Some(line) = self.read(&format!("{title} ({kind}, {note}): ")).await else {
+                return cancelled();
+            };
+            if !line.trim().is_empty() {
+                content.insert(name.clone(), typed(line.trim(), kind));
+            }
+        }
+        json!({"action": "accept", "content": content})
+    }
+
+    /// A line. `None` at the end of the input.
+    async fn read(&mut self, prompt: &str) -> Option<String> {
+        // A prompt that cannot be written is missing, and the line may be read nevertheless.
+        let _ = io::stderr().write_all(vmcp_domain::escape_controls(prompt).as_bytes());
+        self.0.recv().await
+    }
 }
 
-/// Asks for each property of the schema in turn.
-fn ask_person(schema: &Value) -> Value {
-    let choice = read_line("accept, decline or cancel? [accept] ");
-    match choice.as_deref().map(str::trim) {
-        Some("" | "a" | "accept" | "y" | "yes") => {}
-        Some("d" | "decline" | "n" | "no") => return json!({"action": "decline"}),
-        Some(_) | None => return cancelled(),
-    }
-    let properties = schema["properties"].as_object();
-    let required = schema["required"].as_array();
-    let mut content = Map::new();
-    for (name, property) in properties.into_iter().flatten() {
-        let is_required = required.is_some_and(|names| names.iter().any(|one| one == name.as_str()));
-        let kind = property["type"].as_str().unwrap_or("string");
-        let note = if is_required { "required" } else { "optional" };
-        let title = property["title"].as_str().or(property["description"].as_str()).unwrap_or(name);
-        let Some(line) = read_line(&format!("{title} ({kind}, {note}): ")) else { return cancelled() };
-        if !line.trim().is_empty() {
-            content.insert(name.clone(), typed(line.trim(), kind));
-        }
-    }
-    json!({"action": "accept", "content": content})
+fn cancelled() -> Value {
+    json!({"action": "cancel"})
 }
 
 /// A line as a value of this JSON type. What is no such value stays a text, which the run refuses with a reason.
@@ -163,13 +228,23 @@ fn typed(line: &str, kind: &str) -> Value {
     }
 }
 
-/// A line of standard input. `None` at its end.
-fn read_line(prompt: &str) -> Option<String> {
-    // A prompt that cannot be written is missing, and the line may be read nevertheless.
-    let _ = io::stderr().write_all(vmcp_domain::escape_controls(prompt).as_bytes());
-    let mut line = String::new();
-    let count = io::stdin().read_line(&mut line).ok()?;
-    (count > 0).then_some(line)
+/// Refuses answers that no question can get, and a question that is always asked and would get none.
+pub(super) fn check(workflow: &Workflow, answers: &Answers) -> anyhow::Result<()> {
+    let questions: Vec<&str> =
+        workflow.step_kinds().filter(|(_, kind, _)| *kind == StepAction::Ask).map(|(id, _, _)| id).collect();
+    if let Some(step) = answers.keys().find(|step| !questions.contains(&step.as_str())) {
+        let known = if questions.is_empty() { "no step asks".to_owned() } else { questions.join(", ") };
+        anyhow::bail!("no step `{step}` asks a question; the steps that ask: {known}");
+    }
+    let certain =
+        workflow.step_kinds().filter(|(_, kind, is_certain)| *kind == StepAction::Ask && *is_certain);
+    let mut unanswered = certain.map(|(id, _, _)| id).filter(|id| !answers.contains_key(*id));
+    match unanswered.next() {
+        Some(step) if !has_terminal() => anyhow::bail!(
+            "the step `{step}` asks a question; answer it with --answer {step}=JSON, or run the workflow on a terminal"
+        ),
+        Some(_) | None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use vmcp_domain::{
     SharedGateway,
 };
 use vmcp_json::{Json, Members};
-use vmcp_workflow::{WorkflowPolicy, WorkflowPorts, Workflows};
+use vmcp_workflow::{Workflow, WorkflowPolicy, WorkflowPorts, Workflows};
 
 use super::mock::{self, MockTools};
 use super::questions::{self, AnsweringClient, Answers};
 use super::require_workflow;
 use super::run_log::{PrintedCalls, RunLog};
-use crate::commands::serve;
+use crate::commands::{interrupted, serve, until_interrupted};
 use crate::{start_progress, terminal};
 
 /// The arguments of the command.
@@ -42,10 +42,28 @@ pub(super) async fn run(settings: Settings, asked: RunArguments) -> anyhow::Resu
         continuation: Continuation::default(),
         extra: Members::new(),
     };
-    let answers = questions::parse_answers(&asked.answers)?;
-    let outcome = match &asked.mock {
-        Some(file) => run_mocked(&settings, request, (mock::read(file)?, answers)).await?,
-        None => run_connected(settings, request, answers).await?,
+    let mut answers = questions::parse_answers(&asked.answers)?;
+    let workflows = settings.workflows.workflows.iter();
+    let workflow = workflows.into_iter().find(|workflow| workflow.name() == asked.name);
+    let workflow = workflow.context("there is no such workflow")?.clone();
+    let results = asked.mock.as_deref().map(mock::read).transpose()?;
+    if let Some(results) = &results {
+        mock::check(&workflow, results)?;
+        for (step, of_step) in questions::mock_answers(results) {
+            answers.entry(step).or_insert(of_step);
+        }
+    }
+    questions::check(&workflow, &answers)?;
+    let outcome = match results {
+        Some(results) => {
+            let run = Box::pin(run_mocked(workflow, request, (results, answers)));
+            let Some(outcome) = until_interrupted(run).await else { return Ok(interrupted()) };
+            outcome
+        }
+        None => match run_connected(settings, request, answers).await? {
+            Some(outcome) => outcome,
+            None => return Ok(interrupted()),
+        },
     };
     match outcome {
         Ok(reply) => {
@@ -71,16 +89,10 @@ pub(super) async fn run(settings: Settings, asked: RunArguments) -> anyhow::Resu
 
 /// Runs the workflow without servers, limits and policies.
 async fn run_mocked(
-    settings: &Settings,
+    workflow: Workflow,
     request: CallTool,
-    (results, mut answers): (mock::MockResults, Answers),
-) -> anyhow::Result<Result<Reply, Error>> {
-    let workflows = settings.workflows.workflows.iter();
-    let workflow = workflows.into_iter().find(|workflow| workflow.name() == request.name.as_str());
-    let workflow = workflow.context("there is no such workflow")?.clone();
-    for (step, of_step) in questions::mock_answers(&results) {
-        answers.entry(step).or_insert(of_step);
-    }
+    (results, answers): (mock::MockResults, Answers),
+) -> Result<Reply, Error> {
     let tools: SharedGateway = MockTools::of(&workflow, results);
     let log = Arc::new(RunLog::default());
     let ports =
@@ -89,7 +101,7 @@ async fn run_mocked(
     let layer = Workflows::wrap(calls, Arc::from([workflow]), WorkflowPolicy::default(), ports);
     let client: Arc<dyn ClientPort> = AnsweringClient::new(answers, log);
     let ctx = CallContext { client, ..CallContext::bare(Caller::Anonymous, CallOrigin::Operator) };
-    Ok(layer.call_tool(&ctx, request).await)
+    layer.call_tool(&ctx, request).await
 }
 
 /// Runs the workflow through the whole stack.
@@ -97,7 +109,7 @@ async fn run_connected(
     settings: Settings,
     request: CallTool,
     answers: Answers,
-) -> anyhow::Result<Result<Reply, Error>> {
+) -> anyhow::Result<Option<Result<Reply, Error>>> {
     let settings = settings.without_embeddings();
     // Standard output is for the result. If the settings name a file, the records are written there.
     let audit = serve::audit_output(&settings, false)?;
@@ -118,7 +130,8 @@ async fn run_connected(
         gateway.stop().await;
         anyhow::bail!("workflow `{}` is not offered: {reason}", request.name);
     }
-    let outcome = gateway.gateway.call_tool(&ctx, request).await;
+    // The gateway is stopped after an interrupt too, so that records are written.
+    let outcome = until_interrupted(gateway.gateway.call_tool(&ctx, request)).await;
     gateway.stop().await;
     Ok(outcome)
 }

@@ -71,18 +71,27 @@ pub(super) struct PrintedCalls {
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for PrintedCalls {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> GatewayFuture<'a, Reply> {
-        if let Some(step) = ctx.run.as_ref().and_then(|run| run.step.as_ref()) {
-            let item = step.item.map(|item| format!("[{item}]")).unwrap_or_default();
-            let again = if step.attempt > 1 { format!(" (try {})", step.attempt) } else { String::new() };
-            let arguments = request.arguments.as_ref().map_or("{}", Json::as_str);
-            terminal::print_error(format_args!(
-                "{}{item}: calls {}{again} {}",
-                step.step,
-                request.name,
-                shortened(arguments)
-            ));
-        }
-        self.inner.call_tool(ctx, request)
+        let Some(step) = ctx.run.as_ref().and_then(|run| run.step.as_ref()) else {
+            return self.inner.call_tool(ctx, request);
+        };
+        let item = step.item.map(|item| format!("[{item}]")).unwrap_or_default();
+        let again = if step.attempt > 1 { format!(" (try {})", step.attempt) } else { String::new() };
+        let place = format!("{}{item}", step.step);
+        let arguments = request.arguments.as_ref().map_or("{}", Json::as_str);
+        let name = &request.name;
+        terminal::print_error(format_args!("{place}: calls {name}{again} {}", shortened(arguments)));
+        Box::pin(async move {
+            let outcome = self.inner.call_tool(ctx, request).await;
+            match &outcome {
+                Ok(reply) if reply.is_error => {
+                    let text = vmcp_wire::tool_result::to_text(reply);
+                    terminal::print_error(format_args!("{place}: the tool failed: {}", shortened(&text)));
+                }
+                Ok(_) => {}
+                Err(error) => terminal::print_error(format_args!("{place}: the call failed: {error}")),
+            }
+            outcome
+        })
     }
 
     forward!(

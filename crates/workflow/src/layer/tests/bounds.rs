@@ -1,4 +1,4 @@
-//! Bounds on what a run keeps.
+//! Bounds on what a run keeps, and what a failed run says of lists.
 
 use super::*;
 
@@ -21,4 +21,34 @@ async fn results_that_are_too_large_end_the_run() {
         assert_eq!(text(&reply), format!("Workflow execution failed: {problem}. Done: a"));
         assert_eq!(inner.calls().len(), 2, "one result fits, and two do not");
     }
+}
+
+#[tokio::test]
+async fn a_list_that_fails_in_its_middle_says_how_far_it_came() {
+    let script: Script = |request| match request.arguments.as_ref().map(Json::as_str) {
+        Some(r#"{"n":"2"}"#) => Ok(tool_result::failure("no")),
+        _ => ok(request),
+    };
+    let for_each = StepSource {
+        id: "f".to_owned(),
+        kind: Some(StepKindSource::ForEach),
+        collection: Some("{{.params.list}}".to_owned()),
+        max_parallel: Some(1),
+        step: Some(Box::new(StepSource {
+            arguments: arguments(json!({"n": "{{.forEach.item}}"})),
+            ..step("i", "one")
+        })),
+        ..StepSource::default()
+    };
+    let inner = Scripted::new(&["one"], script);
+    let reply = run(&wrap(inner, &workflow(vec![for_each])), &context(), json!({"list": [0, 1, 2, 3]}))
+        .await
+        .unwrap();
+    assert!(
+        text(&reply).ends_with("iteration 2: tool execution failed: no. Done: f (2 of 4 items)"),
+        "{}",
+        text(&reply)
+    );
+    let meta: Data = reply.members.get("_meta").unwrap().decode().unwrap();
+    assert_eq!(meta["vmcp/run"]["steps"]["f"]["items"], json!({"completed": 2, "total": 4}));
 }

@@ -36,6 +36,8 @@ async fn arguments_are_compared_with_the_schema() {
         json!({"additionalProperties": true}),
         json!({"patternProperties": {"^x": {}}}),
         json!({"anyOf": []}),
+        json!({"dependentSchemas": {"q": {"properties": {"other": {}}}}}),
+        json!({"$ref": "#/$defs/base", "$defs": {"base": {"properties": {"other": {}}}}}),
     ] {
         assert_eq!(warnings(schema(open), call(json!({"q": "1", "other": "1"}))).await, none);
     }
@@ -77,6 +79,10 @@ async fn what_is_read_is_compared_with_the_output_schema() {
         assert_eq!(found, expected, "{template}");
     }
     assert_eq!(warnings(json!({}), reads("{{.steps.a.output.anything}}")).await, [""; 0]);
+    // The default of a step that is skipped has members of its own.
+    let mut skipped = reads("{{.steps.a.output.was_skipped}}");
+    skipped[0].default_results = arguments(json!({"was_skipped": true}));
+    assert_eq!(warnings(definition, skipped).await, [""; 0]);
 }
 
 #[test]
@@ -118,6 +124,9 @@ fn keys_without_effect_are_named() {
         step: Some(Box::new(inner)),
         ..StepSource::default()
     };
+    let retry =
+        ErrorSource { action: Some("retry".to_owned()), retry_count: Some(1), ..ErrorSource::default() };
+    let for_each = StepSource { on_error: Some(retry), ..for_each };
     let (_, findings) = Workflow::check(&workflow(vec![wrong, question, for_each]));
     let paths: Vec<&str> = findings.iter().map(|finding| finding.path.as_str()).collect();
     assert_eq!(
@@ -126,7 +135,28 @@ fn keys_without_effect_are_named() {
             "steps[0].maxParallel",
             "steps[0].onError.retryCount",
             "steps[1].arguments",
+            "steps[2].onError.action",
             "steps[2].step.dependsOn"
         ]
     );
+}
+
+#[test]
+fn defaults_of_the_output_have_its_types() {
+    let property = |kind: &str, default: Data| crate::source::OutputPropertySource {
+        kind: kind.to_owned(),
+        description: Some("d".to_owned()),
+        default: Some(default),
+        ..crate::source::OutputPropertySource::default()
+    };
+    let properties = [
+        ("a".to_owned(), property("integer", json!("text"))),
+        ("b".to_owned(), property("integer", json!(2.0))),
+        ("c".to_owned(), property("array", json!([]))),
+    ];
+    let output = crate::source::OutputSource { properties: properties.into(), required: Vec::new() };
+    let source = WorkflowSource { output: Some(output), ..workflow(vec![step("a", "one")]) };
+    let (_, findings) = Workflow::check(&source);
+    let paths: Vec<&str> = findings.iter().map(|finding| finding.path.as_str()).collect();
+    assert_eq!(paths, ["output.properties.a.default"]);
 }
