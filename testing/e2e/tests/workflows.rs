@@ -149,7 +149,7 @@ fn a_workflow_over_three_servers_asks_and_writes() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_declined_question_and_a_client_that_leaves_write_nothing() -> anyhow::Result<()> {
+fn a_question_that_is_not_accepted_writes_nothing() -> anyhow::Result<()> {
     for mode in MODES {
         let setup = Setup::start("")?;
         let report = setup.call(mode, "decline")?;
@@ -158,6 +158,11 @@ fn a_declined_question_and_a_client_that_leaves_write_nothing() -> anyhow::Resul
         ensure!(
             text.contains("declined by user") && text.ends_with("Done: log, now. Not done: write"),
             "{text}"
+        );
+        let report = setup.call(mode, "cancel")?;
+        ensure!(
+            report["text"].as_str().is_some_and(|text| text.contains("cancelled by user")),
+            "{mode}: {report}"
         );
         let report = setup.call(mode, "leave")?;
         ensure!(report["asked"] == json!(["Where to write 1 commits?"]), "{mode}: {report}");
@@ -168,10 +173,10 @@ fn a_declined_question_and_a_client_that_leaves_write_nothing() -> anyhow::Resul
         let ends = events.iter().filter(|event| !event.starts_with("step_") && !event.starts_with("started"));
         let ends: Vec<&str> = ends.map(String::as_str).collect();
         // A client that leaves may come back with the answer, so its run waits.
-        ensure!(ends == ["failed  failure", "completed  success"], "{mode}: {events:?}");
+        ensure!(ends == ["failed  failure", "failed  failure", "completed  success"], "{mode}: {events:?}");
         let metrics = http::get(&setup.gateway.url.replace("/mcp", "/metrics"), &[])?.text()?;
         for (series, count) in [
-            ("executions_total", 3),
+            ("executions_total", 4),
             ("errors_total", ends.len() - 1),
             ("duration_seconds_count", ends.len()),
         ] {
