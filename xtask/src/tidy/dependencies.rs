@@ -36,7 +36,9 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
             AllowedDependencies::OnlyThese(&[])
         }
         "vmcp-http1" => AllowedDependencies::OnlyThese(&["vmcp-http-client"]),
-        "vmcp-domain" | "vmcp-template" => AllowedDependencies::OnlyThese(&["vmcp-json"]),
+        "vmcp-domain" | "vmcp-template" | "vmcp-script-worker" => {
+            AllowedDependencies::OnlyThese(&["vmcp-json"])
+        }
         "vmcp-edge" => AllowedDependencies::Only(&["vmcp-wire"]),
         // Credentials are added to each request when it is sent. Fetching them needs no transport towards
         // backends.

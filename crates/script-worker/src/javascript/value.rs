@@ -1,0 +1,217 @@
+//! JSON to values of the engine and back. Integers keep all their digits: those that a number cannot hold are `BigInt`.
+
+use rquickjs::convert::Coerced;
+use rquickjs::{Array, BigInt, Ctx, FromJs, Function, Object, String as JsString, Value};
+use vmcp_json::Json;
+
+/// The largest integer of which all smaller ones are exact as a number.
+const SAFE_INTEGER_MAX: i64 = (1 << 53) - 1;
+/// The deepest nesting of a value.
+const DEPTH_MAX: usize = 200;
+
+/// The value of a JSON text.
+pub(super) fn from_json<'js>(ctx: &Ctx<'js>, json: &Json) -> rquickjs::Result<Value<'js>> {
+    let text = json.as_str();
+    Ok(match text.as_bytes().first() {
+        Some(b'{') => {
+            let object = Object::new(ctx.clone())?;
+            for (name, member) in json.members().unwrap_or_default().iter() {
+                object.set(&*name, from_json(ctx, member)?)?;
+            }
+            object.into_value()
+        }
+        Some(b'[') => {
+            let array = Array::new(ctx.clone())?;
+            for (index, item) in json.elements().unwrap_or_default().iter().enumerate() {
+                array.set(index, from_json(ctx, item)?)?;
+            }
+            array.into_value()
+        }
+        Some(b'"') => {
+            JsString::from_str(ctx.clone(), &json.decode_string().unwrap_or_default())?.into_value()
+        }
+        Some(b't') => Value::new_bool(ctx.clone(), true),
+        Some(b'f') => Value::new_bool(ctx.clone(), false),
+        Some(b'-' | b'0'..=b'9') => number(ctx, text)?,
+        Some(_) | None => Value::new_null(ctx.clone()),
+    })
+}
+
+fn number<'js>(ctx: &Ctx<'js>, text: &str) -> rquickjs::Result<Value<'js>> {
+    let is_integer = !text.contains(['.', 'e', 'E']);
+    if let Some(integer) = text.parse::<i64>().ok().filter(|_| is_integer) {
+        if (-SAFE_INTEGER_MAX..=SAFE_INTEGER_MAX).contains(&integer) {
+            #[allow(clippy::cast_precision_loss, reason = "such integers are exact")]
+            return Ok(Value::new_number(ctx.clone(), integer as f64));
+        }
+        return Ok(BigInt::from_i64(ctx.clone(), integer)?.into_value());
+    }
+    if is_integer {
+        // The text has digits only, so that it is an expression.
+        return ctx.eval(format!("{text}n"));
+    }
+    Ok(Value::new_float(ctx.clone(), text.parse().unwrap_or(f64::NAN)))
+}
+
+/// Writes values as JSON.
+pub(super) struct Writer<'a, 'js> {
+    ctx: &'a Ctx<'js>,
+    /// Replaces objects that have no JSON of their own.
+    plain: &'a Function<'js>,
+    bytes_max: usize,
+    out: String,
+    /// Where the value is, from the whole value.
+    path: Vec<String>,
+}
+
+/// Why a value has no JSON, as a sentence.
+pub(super) type Unwritable = String;
+
+impl<'a, 'js> Writer<'a, 'js> {
+    pub(super) fn new(ctx: &'a Ctx<'js>, plain: &'a Function<'js>, bytes_max: usize) -> Self {
+        Self { ctx, plain, bytes_max, out: String::new(), path: Vec::new() }
+    }
+
+    /// The JSON of a value. Nothing is `null`.
+    pub(super) fn write(mut self, value: &Value<'js>) -> Result<Json, Unwritable> {
+        if value.is_undefined() {
+            self.out.push_str("null");
+        } else {
+            self.value(value)?;
+        }
+        self.check_length()?;
+        Json::parse(self.out).map_err(|error| error.to_string())
+    }
+
+    fn value(&mut self, value: &Value<'js>) -> Result<(), Unwritable> {
+        self.check_length()?;
+        if self.path.len() > DEPTH_MAX {
+            return Err(format!("it is nested deeper than {DEPTH_MAX} levels, or contains itself"));
+        }
+        if let Some(boolean) = value.as_bool() {
+            self.out.push_str(if boolean { "true" } else { "false" });
+        } else if let Some(number) = value.as_number() {
+            self.number(number)?;
+        } else if value.is_null() {
+            self.out.push_str("null");
+        } else if value.is_big_int() {
+            let Coerced(digits) = self.coerced::<String>(value)?;
+            self.out.push_str(&digits);
+        } else if let Some(text) = value.as_string() {
+            self.string(&text.to_string().unwrap_or_default());
+        } else if let Some(array) = value.as_array() {
+            self.array(array)?;
+        } else if value.is_function() || value.is_symbol() {
+            let kind = if value.is_symbol() { "a symbol" } else { "a function" };
+            return Err(format!("{} is {kind}", self.place()));
+        } else {
+            self.object(value)?;
+        }
+        Ok(())
+    }
+
+    fn check_length(&self) -> Result<(), Unwritable> {
+        if self.out.len() > self.bytes_max {
+            return Err(format!("it is longer than {} bytes of JSON", self.bytes_max));
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, number: f64) -> Result<(), Unwritable> {
+        if !number.is_finite() {
+            return Err(format!("{} is {number}, which JSON does not have", self.place()));
+        }
+        #[allow(clippy::cast_precision_loss, reason = "such integers are exact")]
+        let is_safe = number.fract() == 0.0 && number.abs() <= SAFE_INTEGER_MAX as f64;
+        if is_safe {
+            #[allow(clippy::cast_possible_truncation, reason = "the number is an integer within bounds")]
+            self.out.push_str(&(number as i64).to_string());
+        } else {
+            self.out.push_str(
+                &serde_json::Number::from_f64(number).map(|number| number.to_string()).unwrap_or_default(),
+            );
+        }
+        Ok(())
+    }
+
+    fn string(&mut self, text: &str) {
+        self.out.push_str(Json::string(text).as_str());
+    }
+
+    fn array(&mut self, array: &Array<'js>) -> Result<(), Unwritable> {
+        self.out.push('[');
+        for index in 0..array.len() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            let item = array.get::<Value<'js>>(index).map_err(|_| self.thrown())?;
+            self.path.push(format!("[{index}]"));
+            if item.is_undefined() {
+                self.out.push_str("null");
+            } else {
+                self.value(&item)?;
+            }
+            self.path.pop();
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    fn object(&mut self, value: &Value<'js>) -> Result<(), Unwritable> {
+        let replaced = self.plain.call::<_, Value<'js>>((value.clone(),)).map_err(|_| self.thrown())?;
+        let Some(object) = replaced.as_object().filter(|object| !object.is_array() && !object.is_function())
+        else {
+            return self.replaced(&replaced);
+        };
+        self.out.push('{');
+        let mut is_first = true;
+        for name in object.keys::<String>() {
+            let name = name.map_err(|_| self.thrown())?;
+            let member = object.get::<_, Value<'js>>(&*name).map_err(|_| self.thrown())?;
+            if member.is_undefined() {
+                continue;
+            }
+            if !std::mem::take(&mut is_first) {
+                self.out.push(',');
+            }
+            self.string(&name);
+            self.out.push(':');
+            self.path.push(format!(".{name}"));
+            self.value(&member)?;
+            self.path.pop();
+        }
+        self.out.push('}');
+        Ok(())
+    }
+
+    /// What took the place of an object and is none.
+    fn replaced(&mut self, value: &Value<'js>) -> Result<(), Unwritable> {
+        if value.is_undefined() {
+            self.out.push_str("null");
+            return Ok(());
+        }
+        // A replacement that is replaced for ever would never end.
+        self.path.push(String::new());
+        self.value(value)?;
+        self.path.pop();
+        Ok(())
+    }
+
+    fn coerced<T>(&self, value: &Value<'js>) -> Result<Coerced<T>, Unwritable>
+    where
+        Coerced<T>: FromJs<'js>,
+    {
+        Coerced::<T>::from_js(self.ctx, value.clone()).map_err(|_| self.thrown())
+    }
+
+    fn place(&self) -> String {
+        format!("value{}", self.path.concat())
+    }
+
+    /// The message of the exception that a look at the value threw.
+    fn thrown(&self) -> Unwritable {
+        let thrown = self.ctx.catch();
+        let message = thrown.as_object().and_then(|error| error.get::<_, String>("message").ok());
+        format!("{} is {}", self.place(), message.unwrap_or_else(|| "not readable".to_owned()))
+    }
+}
