@@ -87,8 +87,8 @@ fn converted(units: i64, from: &Rate, to: &Rate) -> i64 {
     let units = i128::from(units);
     let (unit, other, most) = (i128::from(from.unit()), i128::from(to.unit()), i128::from(2 * to.capacity()));
     let exact = (units * other + unit - 1).div_euclid(unit).min(most);
-    // The same bounds as in the script.
-    let rounded = units + if units > EXACT { 2 } else { 0 };
+    // The same doubles as in the script: above 2^53 the difference is rounded to an even number.
+    let rounded = if units > EXACT { units as f64 as i128 + 2 } else { units };
     let (tokens, rest) = (rounded / unit, rounded % unit);
     let part = if rest * other < EXACT {
         (rest * other + unit - 1) / unit
@@ -282,6 +282,23 @@ impl Runner {
     }
 }
 
+/// More is missing than 2^53 units, by an odd number, when the size of the bucket changes.
+fn odd_debt_above_2_to_the_53() -> Trace {
+    use Operation::{Admit, Debt, Resize};
+    use TimeStep::{Backward, Forward, ToWait};
+    let rate = Rate::new(3, Duration::from_micros(7_740_813_916_910), 590).unwrap();
+    let steps = vec![
+        (Forward(0), Debt(1174)),
+        (Forward(0), Resize(1)),
+        (ToWait(0), Admit(1)),
+        (Forward(6), Admit(1)),
+        (ToWait(-1), Resize(764)),
+        (Backward(2), Admit(1)),
+        (Forward(0), Admit(1)),
+    ];
+    (vec![(rate, 0, Mode::Enforce)], steps)
+}
+
 async fn engine_and_model_agree(kind: ServerKind) {
     agree(kind, 250).await;
 }
@@ -305,6 +322,7 @@ async fn agree(kind: ServerKind, cases: u32) {
             runtime.block_on(player.run(&trace))
         });
         played.unwrap();
+        runtime.block_on(player.run(&odd_debt_above_2_to_the_53())).unwrap();
     });
     // Refused a microsecond before the wait is over, admitted when it is.
     for (tokens, secs, burst) in [(1, 2_592_000, 1), (7, 3, 20), (1_000_000, 1, 5), (3, 1000, 3)] {
