@@ -18,9 +18,12 @@ use std::sync::Once;
 use crate::cli::Source;
 use crate::config_source::{self, ConfigFile};
 use crate::terminal;
+use tokio::signal::unix::{SignalKind, signal};
 use vmcp::RunningGateway;
 use vmcp::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
 use vmcp::process::{environment, user};
+use vmcp_domain::Reply;
+use vmcp_json::Json;
 
 /// The exit code for an error in the configuration, and for a warning with `--strict`. clap uses the same
 /// code for errors in the command line.
@@ -62,12 +65,33 @@ pub(crate) fn read_settings(
     Ok((path, loaded))
 }
 
-/// Awaits `work` until the process is interrupted or told to end. `None` then.
+/// The arguments of a tool on the command line.
+pub(crate) fn parse_arguments(text: String) -> anyhow::Result<Json> {
+    let arguments = Json::parse(text).ok().filter(Json::is_object);
+    arguments
+        .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))
+}
+
+/// Prints the result of a tool. The exit code is a failure if the tool failed.
+pub(crate) fn print_reply(reply: &Reply, as_json: bool) -> anyhow::Result<ExitCode> {
+    let text = if as_json {
+        reply.members.to_json().as_str().to_owned()
+    } else {
+        vmcp_wire::tool_result::to_text(reply)
+    };
+    terminal::print_content(&format!("{text}\n"))?;
+    Ok(if reply.is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Awaits `work` until the process is interrupted, told to end, or loses its terminal. `None` then.
 pub(crate) async fn until_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
-    let Ok(signal) = serve::shutdown_on_signal() else { return Some(work.await) };
+    let (Ok(signal), Ok(mut hangup)) = (serve::stop_on_signal(), signal(SignalKind::hangup())) else {
+        return Some(work.await);
+    };
     tokio::select! {
         done = work => Some(done),
         () = signal.cancelled() => None,
+        _ = hangup.recv() => None,
     }
 }
 

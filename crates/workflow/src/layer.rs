@@ -166,7 +166,9 @@ impl Workflows {
             planned: Vec::new(),
             observer: self.observer.as_deref(),
         };
-        run.planned = planned_calls(&run);
+        if run.reserver.is_some() {
+            run.planned = planned_calls(&run);
+        }
         let calls: Vec<PlannedCall> = run.planned.iter().flatten().cloned().collect();
         run.ctx.reservation = run.reserve(&calls).await?;
         run.report_start(&params);
@@ -181,14 +183,12 @@ impl Workflows {
 fn planned_calls(run: &Run<'_>) -> Vec<Option<PlannedCall>> {
     let data = run.state.data("pending", None);
     let plan = |call: &Call| {
-        let known = !call.reads_results;
-        match run.request(call, &data) {
-            Ok(request) if known => Some(PlannedCall { call: request, arguments_known: true }),
-            Ok(_) | Err(_) => {
-                let request = run.request(&Call { arguments: None, ..call.clone() }, &data).ok()?;
-                Some(PlannedCall { call: request, arguments_known: false })
-            }
+        let known = if call.reads_results { None } else { run.request(call, &data).ok() };
+        if let Some(request) = known {
+            return Some(PlannedCall { call: request, arguments_known: true });
         }
+        let tool = run.tools.get(call.tool.as_str())?;
+        Some(PlannedCall { call: CallTool::new(tool.name.clone(), None), arguments_known: false })
     };
     let steps = run.workflow.steps.iter().map(|step| match &step.action {
         Action::Call(call) => plan(call),

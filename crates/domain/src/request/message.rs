@@ -39,6 +39,14 @@ pub struct CallTool {
     pub extra: Members,
 }
 
+impl CallTool {
+    /// A first attempt without further parameters.
+    #[must_use]
+    pub fn new(name: ToolName, arguments: Option<Json>) -> Self {
+        Self { name, arguments, continuation: Continuation::default(), extra: Members::new() }
+    }
+}
+
 /// The parameters of `resources/read`.
 #[derive(Clone, Debug)]
 pub struct ReadResource {

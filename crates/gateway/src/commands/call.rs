@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use vmcp::RunningGateway;
 use vmcp::config::Settings;
-use vmcp_domain::{CallContext, CallOrigin, CallTool, Continuation, Error};
-use vmcp_json::{Json, Members};
+use vmcp_domain::{CallContext, CallOrigin, CallTool, Error};
 
 use crate::{start_progress, terminal};
 
@@ -16,9 +15,7 @@ pub(crate) async fn run(
     arguments: String,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let arguments = Json::parse(arguments).ok().filter(Json::is_object);
-    let arguments = arguments
-        .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
+    let arguments = super::parse_arguments(arguments)?;
     let searches = settings.optimizer.as_ref().is_some_and(|optimizer| optimizer.policy.names.find == tool);
     let settings = if searches { settings } else { settings.without_embeddings() };
     // Standard output is for the result. If the settings name a file, the record of this call is written
@@ -27,12 +24,7 @@ pub(crate) async fn run(
     let gateway = super::serve::start_audited(settings, output).await?;
     start_progress::show(&gateway.federation);
     let ctx = CallContext::bare(gateway.operator_caller(), CallOrigin::Operator);
-    let request = CallTool {
-        name: tool.into(),
-        arguments: Some(arguments),
-        continuation: Continuation::default(),
-        extra: Members::new(),
-    };
+    let request = CallTool::new(tool.into(), Some(arguments));
     let name = request.name.clone();
     // The gateway is stopped after an interrupt too, so that the record is written and the backend is told.
     let Some(outcome) = super::until_interrupted(gateway.gateway.call_tool(&ctx, request)).await else {
@@ -45,15 +37,7 @@ pub(crate) async fn run(
     };
     gateway.stop().await;
     match outcome {
-        Ok(reply) => {
-            let text = if as_json {
-                reply.members.to_json().as_str().to_owned()
-            } else {
-                vmcp_wire::tool_result::to_text(&reply)
-            };
-            terminal::print_content(&format!("{text}\n"))?;
-            Ok(if reply.is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-        }
+        Ok(reply) => super::print_reply(&reply, as_json),
         Err(error) => {
             if let Some(cause) = error.cause() {
                 tracing::warn!(class = error.class(), cause = cause.for_log(), "a request failed");

@@ -111,16 +111,21 @@ fn cancel_on_hangup() -> CancellationToken {
     token
 }
 
-/// Returns a token that the first SIGINT or SIGTERM cancels. The second one ends the process at once. SIGHUP
-/// is ignored: terminals send it when they are closed, and init systems send it for a reload.
+/// As [`stop_on_signal`], and ignores SIGHUP: terminals send it when they are closed, and init systems send it for a
+/// reload.
 pub(crate) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             tracing::info!("SIGHUP is ignored: the configuration is read at the start only");
         }
     });
+    stop_on_signal()
+}
+
+/// Returns a token that the first SIGINT or SIGTERM cancels. The second one ends the process at once.
+pub(crate) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let token = CancellationToken::new();
     let cancel = token.clone();
     tokio::spawn(async move {

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use vmcp::RunningGateway;
 use vmcp::config::Settings;
+use vmcp_workflow::Workflow;
 
 use crate::cli::WorkflowCommand;
 
@@ -31,12 +32,13 @@ pub(crate) async fn run(settings: Settings, command: WorkflowCommand) -> anyhow:
     }
 }
 
-/// Refuses a name that no workflow has.
-fn require_workflow(settings: &Settings, name: &str) -> anyhow::Result<()> {
-    let names = || settings.workflows.workflows.iter().map(|workflow| workflow.name());
-    if names().any(|known| known == name) {
-        return Ok(());
+/// The workflow of this name.
+fn find_workflow<'a>(settings: &'a Settings, name: &str) -> anyhow::Result<&'a Workflow> {
+    let workflows = || settings.workflows.workflows.iter();
+    if let Some(workflow) = workflows().find(|workflow| workflow.name() == name) {
+        return Ok(workflow);
     }
+    let names = || workflows().map(Workflow::name);
     let near = vmcp_optimizer::nearest_name(name, names());
     let hint = near.map_or_else(
         || format!("; there are {}", names().take(12).collect::<Vec<_>>().join(", ")),

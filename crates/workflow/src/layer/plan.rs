@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use vmcp_domain::{BudgetNeed, CallContext, CallTool, Continuation, Error, PlannedCall, StepAction};
-use vmcp_json::Members;
+use vmcp_domain::{BudgetNeed, CallContext, CallTool, Error, PlannedCall, StepAction};
 use vmcp_template::Value;
 
 use super::Workflows;
@@ -86,12 +85,7 @@ impl Workflows {
         let offer = offers.describe(&self.workflows).swap_remove(index);
         let calls = tools.map_or_else(Vec::new, |tools| calls_of(workflow, tools));
         let needs = self.needs(ctx, &calls).await;
-        let own = CallTool {
-            name: workflow.name.as_str().into(),
-            arguments: None,
-            continuation: Continuation::default(),
-            extra: Members::new(),
-        };
+        let own = CallTool::new(workflow.name.as_str().into(), None);
         let own_needs = self.needs(ctx, &[PlannedCall { call: own, arguments_known: false }]).await;
         let mut warnings = offer.warnings;
         warnings.extend(exceeded_limit(workflow, &needs));
@@ -166,13 +160,7 @@ fn call_of(workflow: &Workflow, call: &Call, tool: &StepTool) -> PlannedCall {
         arguments.render(&Value::Missing, schema, workflow.missing_values).ok().flatten()
     });
     let arguments_known = arguments.is_some() || call.arguments.is_none();
-    let call = CallTool {
-        name: tool.name.clone(),
-        arguments,
-        continuation: Continuation::default(),
-        extra: Members::new(),
-    };
-    PlannedCall { call, arguments_known }
+    PlannedCall { call: CallTool::new(tool.name.clone(), arguments), arguments_known }
 }
 
 /// A limit that the plan always exceeds.

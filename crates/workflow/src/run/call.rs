@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tracing::Instrument as _;
-use vmcp_domain::{CallContext, CallTool, Continuation, Error, Reply, RunStep};
-use vmcp_json::{Json, Members};
+use vmcp_domain::{CallContext, CallTool, Error, Reply, RunStep};
+use vmcp_json::Json;
 use vmcp_template::Value;
 
 use super::state::StepFailure;
@@ -87,12 +87,7 @@ impl Run<'_> {
                 Some(rendered.unwrap_or_else(Json::empty_object))
             }
         };
-        Ok(CallTool {
-            name: tool.name.clone(),
-            arguments,
-            continuation: Continuation::default(),
-            extra: Members::new(),
-        })
+        Ok(CallTool::new(tool.name.clone(), arguments))
     }
 
     async fn call_once(

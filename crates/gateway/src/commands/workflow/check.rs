@@ -6,14 +6,14 @@ use anyhow::Context as _;
 use vmcp::config::Settings;
 use vmcp_domain::{CallContext, CallOrigin, Caller};
 
-use super::{require_workflow, start};
+use super::{find_workflow, start};
 use crate::{commands, terminal};
 
 /// Prints for each workflow whether it is offered, and what does not fit. Fails if one is not offered, or with
 /// `is_strict` if there are warnings.
 pub(super) async fn run(settings: Settings, names: &[String], is_strict: bool) -> anyhow::Result<ExitCode> {
     for name in names {
-        require_workflow(&settings, name)?;
+        find_workflow(&settings, name)?;
     }
     // They were printed when the file was read.
     let workflows = settings.workflows.workflows.iter();

@@ -9,7 +9,7 @@ use vmcp::config::Settings;
 use vmcp_domain::{BudgetNeed, CallContext, CallOrigin, Caller, StepAction};
 use vmcp_workflow::{StepPlan, WorkflowPlan};
 
-use super::{require_workflow, start};
+use super::{find_workflow, start};
 use crate::{commands, terminal};
 
 /// How long a step and a question may take if the file says nothing.
@@ -17,7 +17,7 @@ const USUAL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Prints the steps, in the order in which they can start, and the limits.
 pub(super) async fn run(settings: Settings, name: &str) -> anyhow::Result<ExitCode> {
-    require_workflow(&settings, name)?;
+    find_workflow(&settings, name)?;
     let gateway = start(settings).await?;
     let ctx = CallContext::bare(Caller::Anonymous, CallOrigin::Operator);
     let workflows = gateway.workflows.as_ref().context("there are no workflows")?;

@@ -8,17 +8,15 @@ use anyhow::Context as _;
 use vmcp::config::Settings;
 use vmcp::{AddedLayer, Additions, Position, RunningGateway};
 use vmcp_domain::{
-    CallContext, CallOrigin, CallTool, Caller, ClientPort, Continuation, Error, Gateway as _, Reply,
-    SharedGateway,
+    CallContext, CallOrigin, CallTool, Caller, ClientPort, Error, Gateway as _, Reply, SharedGateway,
 };
-use vmcp_json::{Json, Members};
 use vmcp_workflow::{Workflow, WorkflowPolicy, WorkflowPorts, Workflows};
 
+use super::find_workflow;
 use super::mock::{self, MockTools};
 use super::questions::{self, AnsweringClient, Answers};
-use super::require_workflow;
 use super::run_log::{PrintedCalls, RunLog};
-use crate::commands::{interrupted, serve, until_interrupted};
+use crate::commands::{interrupted, parse_arguments, print_reply, serve, until_interrupted};
 use crate::{start_progress, terminal};
 
 /// The arguments of the command.
@@ -32,20 +30,10 @@ pub(super) struct RunArguments {
 
 /// Runs the workflow, and prints its result. Fails if the workflow fails.
 pub(super) async fn run(settings: Settings, asked: RunArguments) -> anyhow::Result<ExitCode> {
-    require_workflow(&settings, &asked.name)?;
-    let arguments = Json::parse(asked.arguments).ok().filter(Json::is_object);
-    let arguments = arguments
-        .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"days\": 90}}'"))?;
-    let request = CallTool {
-        name: asked.name.as_str().into(),
-        arguments: Some(arguments),
-        continuation: Continuation::default(),
-        extra: Members::new(),
-    };
+    let workflow = find_workflow(&settings, &asked.name)?.clone();
+    let arguments = parse_arguments(asked.arguments)?;
+    let request = CallTool::new(asked.name.as_str().into(), Some(arguments));
     let mut answers = questions::parse_answers(&asked.answers)?;
-    let workflows = settings.workflows.workflows.iter();
-    let workflow = workflows.into_iter().find(|workflow| workflow.name() == asked.name);
-    let workflow = workflow.context("there is no such workflow")?.clone();
     let results = asked.mock.as_deref().map(mock::read).transpose()?;
     if let Some(results) = &results {
         mock::check(&workflow, results)?;
@@ -66,15 +54,7 @@ pub(super) async fn run(settings: Settings, asked: RunArguments) -> anyhow::Resu
         },
     };
     match outcome {
-        Ok(reply) => {
-            let text = if asked.json {
-                reply.members.to_json().as_str().to_owned()
-            } else {
-                vmcp_wire::tool_result::to_text(&reply)
-            };
-            terminal::print_content(&format!("{text}\n"))?;
-            Ok(if reply.is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-        }
+        Ok(reply) => print_reply(&reply, asked.json),
         Err(error) => {
             let hint = if matches!(error, Error::MissingCapability(_)) {
                 "; answer with --answer STEP=JSON, or run it on a terminal"
