@@ -56,14 +56,14 @@ struct Prelude<'js> {
 
 fn run_in(ctx: &Ctx<'_>, gateway: &Rc<Gateway>, program: &Program) -> ScriptResult<vmcp_json::Json> {
     let host = Rc::new(Host::new(Rc::clone(gateway), program));
-    let prelude = prepare(ctx, &host, program).catch(ctx).map_err(|error| script_error(ctx, error, 0))?;
+    let prelude = prepare(ctx, &host, program).catch(ctx).map_err(|error| script_error(error, 0))?;
     let script = without_fences(&program.script);
     // Both forms are compiled before one of them runs.
     let body = format!("{FUNCTION_START}{script}\n}})");
     let function: Function<'_> = ctx
         .eval_with_options(body, options(false, FILE))
         .catch(ctx)
-        .map_err(|error| script_error(ctx, error, FUNCTION_START.len()))?;
+        .map_err(|error| script_error(error, FUNCTION_START.len()))?;
     if program.check_only {
         return Ok(vmcp_json::Json::empty_object());
     }
@@ -78,7 +78,7 @@ fn run_in(ctx: &Ctx<'_>, gateway: &Rc<Gateway>, program: &Program) -> ScriptResu
     };
     let shift = if is_wrapped { 0 } else { FUNCTION_START.len() };
     let finished = started.and_then(|promise| prelude.finish.call::<_, Promise<'_>>((promise, is_wrapped)));
-    let promise = finished.catch(ctx).map_err(|error| script_error(ctx, error, shift))?;
+    let promise = finished.catch(ctx).map_err(|error| script_error(error, shift))?;
     let value = wait(ctx, &host, &prelude, &promise, shift)?;
     Writer::new(ctx, &prelude.plain, program.result_bytes_max)
         .write(&value)
@@ -112,7 +112,7 @@ fn wait<'js>(
         if promise.state() != PromiseState::Pending {
             let value =
                 promise.result::<Value<'js>>().unwrap_or_else(|| Ok(Value::new_undefined(ctx.clone())));
-            return value.catch(ctx).map_err(|error| script_error(ctx, error, shift));
+            return value.catch(ctx).map_err(|error| script_error(error, shift));
         }
         if !host.is_waiting() {
             return Err(engine_error("the script waits for something that never comes").into());
@@ -121,9 +121,7 @@ fn wait<'js>(
         let Some(ToWorker::Answer { id, outcome }) = answer else {
             return Err(engine_error("the gateway has ended").into());
         };
-        settle(ctx, host, prelude, (id, outcome))
-            .catch(ctx)
-            .map_err(|error| script_error(ctx, error, shift))?;
+        settle(ctx, host, prelude, (id, outcome)).catch(ctx).map_err(|error| script_error(error, shift))?;
     }
 }
 
@@ -174,8 +172,7 @@ fn engine_error(message: &str) -> ScriptError {
 }
 
 /// The error of a script. `shift` is how far its first line was moved to the right.
-fn script_error(ctx: &Ctx<'_>, error: CaughtError<'_>, shift: usize) -> Box<ScriptError> {
-    let _ = ctx;
+fn script_error(error: CaughtError<'_>, shift: usize) -> Box<ScriptError> {
     let thrown = match error {
         CaughtError::Exception(exception) => exception.into_object(),
         CaughtError::Value(value) => {

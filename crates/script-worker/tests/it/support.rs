@@ -2,7 +2,7 @@
 
 use std::io::{BufReader, BufWriter};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use vmcp_json::Json;
@@ -15,6 +15,8 @@ use vmcp_script_worker::{
 pub(crate) const BOUNDS: Bounds = Bounds { address_space: 512 << 20, cpu_seconds: 5 };
 /// How long a worker may take before it is ended.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// How often the memory of a worker is looked at.
+const MEMORY_CHECK: Duration = Duration::from_millis(10);
 
 /// How a worker ended.
 #[derive(Debug, PartialEq)]
@@ -33,6 +35,8 @@ pub(crate) struct Ran {
     pub(crate) requests: Vec<Request>,
     /// All other messages.
     pub(crate) messages: Vec<FromWorker>,
+    /// The largest resident memory of the worker, in bytes, of those that were seen.
+    pub(crate) peak_bytes: u64,
 }
 
 /// The program of a script.
@@ -57,9 +61,7 @@ pub(crate) fn run(script: &str) -> Ran {
 pub(crate) fn run_program(program: &Program, answer: fn(&Request) -> Outcome) -> Ran {
     let mut worker = Worker::start(Sandbox::Required);
     worker.send(&ToWorker::Run(program.clone()));
-    let ran = worker.serve(answer);
-    worker.end();
-    ran
+    worker.serve(answer)
 }
 
 /// A worker process, which is ended when it is dropped.
@@ -96,14 +98,6 @@ impl Worker {
         let _ = write_frame(&mut self.input, frame);
     }
 
-    /// The largest resident memory so far, in bytes. Zero if the worker has ended.
-    pub(crate) fn peak_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
-    }
-
     /// Answers requests until the worker ends.
     pub(crate) fn serve(&mut self, answer: fn(&Request) -> Outcome) -> Ran {
         self.serve_for(DEADLINE, answer)
@@ -114,11 +108,17 @@ impl Worker {
         let id = self.child.id();
         let (ended, is_ended) = std::sync::mpsc::channel::<()>();
         let watchdog = std::thread::spawn(move || {
-            if is_ended.recv_timeout(deadline).is_err() {
-                kill(id);
+            let (started, mut peak_bytes) = (Instant::now(), 0);
+            // Afterwards nothing says how much memory a process had.
+            while is_ended.recv_timeout(MEMORY_CHECK).is_err() {
+                peak_bytes = peak_bytes.max(peak_bytes_of(id));
+                if started.elapsed() > deadline {
+                    kill(id);
+                }
             }
+            peak_bytes
         });
-        let mut ran = Ran { end: End::Died, requests: Vec::new(), messages: Vec::new() };
+        let mut ran = Ran { end: End::Died, requests: Vec::new(), messages: Vec::new(), peak_bytes: 0 };
         while let Ok(Some(frame)) = read_frame(&mut self.output) {
             match serde_json::from_slice(&frame).unwrap() {
                 FromWorker::Request { id, request } => {
@@ -149,12 +149,9 @@ impl Worker {
             }
         }
         let _ = ended.send(());
-        watchdog.join().unwrap();
+        ran.peak_bytes = watchdog.join().unwrap();
         ran
     }
-
-    /// Ends the worker.
-    pub(crate) fn end(self) {}
 }
 
 impl Drop for Worker {
@@ -163,6 +160,14 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The largest resident memory so far, in bytes. Zero if the process has ended.
+fn peak_bytes_of(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 fn kill(id: u32) {
