@@ -105,8 +105,10 @@ pub(super) fn object<'js>(ctx: &Ctx<'js>, host: &Rc<Host>) -> rquickjs::Result<O
     let own = Rc::clone(host);
     object.set(
         "findTools",
-        Function::new(ctx.clone(), move |ctx: Ctx<'js>, query: String, limit: Opt<u32>| {
-            own.request(&ctx, Request::FindTools { query, limit: limit.0 })
+        Function::new(ctx.clone(), move |ctx: Ctx<'js>, query: String, limit: Opt<Option<f64>>| {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+            let limit = limit.0.flatten().map(|limit| limit as u32);
+            own.request(&ctx, Request::FindTools { query, limit })
         })?,
     )?;
     let own = Rc::clone(host);
@@ -132,8 +134,9 @@ pub(super) fn object<'js>(ctx: &Ctx<'js>, host: &Rc<Host>) -> rquickjs::Result<O
         "progress",
         Function::new(
             ctx.clone(),
-            move |ctx: Ctx<'js>, message: String, done: Opt<f64>, total: Opt<f64>| {
-                own.send(&ctx, &FromWorker::Progress { message, done: done.0, total: total.0 })
+            move |ctx: Ctx<'js>, message: String, done: Opt<Option<f64>>, total: Opt<Option<f64>>| {
+                let (done, total) = (done.0.flatten(), total.0.flatten());
+                own.send(&ctx, &FromWorker::Progress { message, done, total })
             },
         )?,
     )?;

@@ -26,16 +26,40 @@
     return value;
   }
 
-  async function callToolRaw(name, args) {
-    if (!known.has(name)) throw new Error(unknown(String(name)));
-    return host.call(name, requireObject(args, "the arguments of a tool"));
+  // A content item that clients accept (Tools, "Tool Result").
+  function requireItem(item) {
+    const members = { text: ["text"], image: ["data", "mimeType"], audio: ["data", "mimeType"], resource_link: ["uri", "name"], resource: [] };
+    const needed = members[requireObject(item, "a content item").type];
+    if (needed === undefined) throw new TypeError(`a content item needs a type: ${keys(members).join(", ")}`);
+    for (const name of needed) {
+      if (typeof item[name] !== "string") throw new TypeError(`a content item of this type needs the text "${name}"`);
+    }
+    return item;
   }
 
-  function valueOf(result, tool) {
+  // An error of a tool is created after a wait, when the stack no longer has the place of the call. `site` is it.
+  async function called(name, args, site) {
+    if (!known.has(name)) throw new Error(unknown(String(name)));
+    const promise = host.call(name, requireObject(args, "the arguments of a tool"));
+    try {
+      return await promise;
+    } catch (error) {
+      error.stack = site;
+      throw error;
+    }
+  }
+
+  function callToolRaw(name, args) {
+    return called(name, args, new Error().stack);
+  }
+
+  function valueOf(result, tool, site) {
     const content = Array.isArray(result.content) ? result.content : [];
     if (result.isError) {
       const first = content.find((item) => item.type === "text");
-      throw new ToolError(first ? first.text : "the tool failed without a text", { tool, result });
+      const error = new ToolError(first ? first.text : "the tool failed without a text", { tool, result });
+      error.stack = site;
+      throw error;
     }
     const structured = result.structuredContent;
     if (structured !== undefined && structured !== null) {
@@ -48,7 +72,8 @@
   }
 
   async function callTool(name, args) {
-    return valueOf(await callToolRaw(name, args), name);
+    const site = new Error().stack;
+    return valueOf(await called(name, args, site), name, site);
   }
 
   // Tools by their exact names and, where it is an identifier of one tool only, by the name with `_` for other characters.
@@ -93,12 +118,12 @@
     callToolRaw,
     ToolError,
     data,
-    findTools: async (query, limit) => host.findTools(String(query), limit),
+    findTools: async (query, limit) => host.findTools(String(query), limit === undefined ? limit : Number(limit)),
     describeTool: async (name) => host.describeTool(String(name)),
     ask: async (message, schema) => host.ask(String(message), schema),
     sleep: async (ms) => host.sleep(Number(ms)),
     progress: (message, done, total) => host.progress(String(message), done, total),
-    emit: (item) => host.emit(requireObject(item, "a content item")),
+    emit: (item) => host.emit(requireItem(item)),
     console: { log, info: log, warn: log, error: log, debug: log },
   };
   for (const name of keys(data)) {

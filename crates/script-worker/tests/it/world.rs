@@ -170,18 +170,25 @@ fn a_failed_call_can_be_caught() {
     assert_eq!(value(caught), json!(["ToolError", "the limit refuses", "fail", 429, 1500]));
     let End::Failed(error) = run("await tools.echo();\nawait tools.fail()").end else { panic!() };
     assert_eq!((error.tool.as_deref(), error.request), (Some("fail"), Some(2)));
+    assert_eq!((error.line, error.column), (Some(2), Some(13)), "the place of the call");
 }
 
 #[test]
 fn a_script_asks_finds_logs_and_reports() {
     let ran = run(
         "console.log('one', {a: 1}, () => 1); progress('half', 1, 2); emit({type: 'text', text: 'x'}); await sleep(5);
+         progress('no numbers'); await findTools('all');
+         for (const item of [{}, {type: 'image', data: 'x'}, {type: 'text'}]) { try { emit(item); throw 'accepted' } catch (e) { if (e === 'accepted') throw e } }
          return [await ask('Go on?', {type: 'object'}), await findTools('echo', 3), await describeTool('echo')]",
     );
     let expected = json!([{"action": "accept", "content": {"ok": true}}, [{"name": "echo"}], "echo"]);
     assert_eq!(ran.end, End::Value(expected));
-    let [FromWorker::Log { text }, FromWorker::Progress { message, done, total }, FromWorker::Emit { item }] =
-        ran.messages.as_slice()
+    let [
+        FromWorker::Log { text },
+        FromWorker::Progress { message, done, total },
+        FromWorker::Emit { item },
+        FromWorker::Progress { done: None, total: None, .. },
+    ] = ran.messages.as_slice()
     else {
         panic!("{:?}", ran.messages)
     };
