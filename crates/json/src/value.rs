@@ -105,6 +105,12 @@ impl Json {
         Self(ByteString::from(format!("[{}]", items.join(","))))
     }
 
+    /// The value `null`.
+    #[must_use]
+    pub fn null() -> Self {
+        Self(ByteString::from_static("null"))
+    }
+
     /// Builds `{}`.
     #[must_use]
     pub fn empty_object() -> Self {

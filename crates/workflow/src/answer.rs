@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, json};
 use vmcp_domain::{Error, Reply, RunOutcome, StepStatus};
 use vmcp_json::{Json, Members};
+use vmcp_runs::is_limit_refusal;
 use vmcp_wire::tool_result;
 
 use crate::definition::Workflow;
-use crate::fit;
 use crate::output;
 use crate::run::state::{ItemCount, RunState, StepFailure, StepRecord};
 use crate::run::{Run, RunEnd};
@@ -30,7 +30,7 @@ pub(crate) fn answer(run: &Run<'_>, end: RunEnd) -> Result<Reply, Error> {
             (RunOutcome::TimedOut, failure(run.workflow, state, "Workflow execution timeout exceeded"))
         }
         RunEnd::Failed { failure: StepFailure::Refused(error, _), .. }
-            if is_limit(&error) && !state.has_called() =>
+            if is_limit_refusal(&error) && !state.has_called() =>
         {
             return Err(error);
         }
@@ -51,14 +51,6 @@ pub(crate) fn answer(run: &Run<'_>, end: RunEnd) -> Result<Reply, Error> {
     Ok(reply)
 }
 
-/// Whether a limit refused a call. The whole run may be repeated then.
-fn is_limit(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::RateLimited(_) | Error::IdentityRequired(_) | Error::LimitsUnavailable | Error::Overloaded
-    )
-}
-
 fn completed(workflow: &Workflow, state: &RunState) -> (RunOutcome, Reply) {
     let value = match &workflow.output {
         Some(output) => {
@@ -70,7 +62,7 @@ fn completed(workflow: &Workflow, state: &RunState) -> (RunOutcome, Reply) {
                 }
             }
         }
-        None => state.last_output().map_or_else(fit::null, |output| output.to_json()),
+        None => state.last_output().map_or_else(Json::null, |output| output.to_json()),
     };
     let reply = if value.is_object() {
         let text = value.as_str().to_owned();

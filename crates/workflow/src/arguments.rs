@@ -123,7 +123,7 @@ impl ArgumentTemplate {
                 for (index, item) in items.iter().enumerate() {
                     let value = item.render(data, schema.and_then(|schema| schema.item(index)), missing)?;
                     // The place of an item has a meaning, so nothing is null.
-                    rendered.push(value.unwrap_or_else(fit::null));
+                    rendered.push(value.unwrap_or_else(Json::null));
                 }
                 Ok(Some(Json::array(&rendered)))
             }

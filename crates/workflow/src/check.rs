@@ -163,7 +163,7 @@ fn parameters(source: Option<&Map<String, Data>>, findings: &mut Findings) -> (D
         let Ok(written) = Json::encode(default) else { continue };
         // A text that is written for a number becomes a number, as in the arguments of steps.
         let default = fit::constant(&written, Some(fit::Schema::new(schema)));
-        if !parts::compile(schema)
+        if !vmcp_runs::compile(schema)
             .map_or(true, |one| default.decode().is_ok_and(|data: Data| one.is_valid(&data)))
         {
             let hint = "calls that leave it out fail";
@@ -189,7 +189,7 @@ fn not_nullable(parameters: &Data) -> BTreeSet<String> {
                 alone[key] = value.clone();
             }
         }
-        parts::compile(&alone).is_ok_and(|validator| !validator.is_valid(&Data::Null))
+        vmcp_runs::compile(&alone).is_ok_and(|validator| !validator.is_valid(&Data::Null))
     };
     let names = properties.into_iter().flatten().filter(|(_, schema)| refuses(schema));
     names.map(|(name, _)| name.clone()).collect()

@@ -7,11 +7,6 @@ use vmcp_template::{Number, Value};
 
 use crate::kind::JsonKind;
 
-/// JSON's null.
-pub(crate) fn null() -> Json {
-    Json::parse("null").unwrap_or_else(|_| Json::empty_object())
-}
-
 /// The deepest chain of references in a schema.
 const REFERENCES_MAX: usize = 8;
 

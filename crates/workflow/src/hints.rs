@@ -1,22 +1,6 @@
-//! The annotations of a workflow: at least as careful as those of the tools that it calls.
+//! The annotations of a workflow.
 
-use vmcp_domain::{Tool, ToolHints};
-
-/// The annotations that follow from the tools. What a tool does not say counts as the worst.
-pub(crate) fn floor<'a>(tools: impl Iterator<Item = &'a Tool> + Clone) -> ToolHints {
-    ToolHints {
-        title: None,
-        read_only: Some(tools.clone().all(|tool| tool.hints.read_only == Some(true))),
-        destructive: Some(
-            tools
-                .clone()
-                .any(|tool| tool.hints.read_only != Some(true) && tool.hints.destructive != Some(false)),
-        ),
-        // A second run may act again, whatever the tools say of their calls.
-        idempotent: None,
-        open_world: Some(tools.clone().any(|tool| tool.hints.open_world != Some(false))),
-    }
-}
+use vmcp_domain::ToolHints;
 
 /// The annotations that clients see.
 ///

@@ -2,7 +2,6 @@
 
 mod offers;
 mod plan;
-mod running_limit;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,19 +14,17 @@ use vmcp_domain::{
     SharedGateway, StartupWait, ToolList, forward,
 };
 use vmcp_json::{Json, Members};
+use vmcp_runs::{RunClock, RunningLimit, schema_problem};
 use vmcp_template::Value;
 use vmcp_wire::tool_result;
 
 use crate::definition::{Action, Call, OnFailure, Workflow};
 use crate::policy::WorkflowPolicy;
 use crate::run::Run;
-use crate::run::clock::RunClock;
 use crate::run::state::RunState;
-use crate::schema::schema_problem;
 pub use offers::Offer;
 use offers::Offers;
 pub use plan::{StepPlan, WorkflowPlan};
-use running_limit::RunningLimit;
 
 /// The answer if no further workflow may run.
 const TOO_MANY_RUN: &str =
@@ -71,7 +68,7 @@ impl Workflows {
         policy: WorkflowPolicy,
         WorkflowPorts { reserver, observer, info, now }: WorkflowPorts,
     ) -> Arc<Self> {
-        let running = RunningLimit::new(policy);
+        let running = RunningLimit::new(policy.running_max, policy.running_max_per_caller);
         Arc::new(Self {
             inner,
             workflows,

@@ -18,10 +18,8 @@ mod kind;
 mod layer;
 mod output;
 mod policy;
-mod port;
 mod results;
 mod run;
-mod schema;
 mod source;
 
 pub use check::{Finding, Severity};

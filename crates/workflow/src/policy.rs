@@ -60,10 +60,6 @@ pub(crate) const ITEMS_MAX: u32 = 1000;
 pub(crate) const PARALLEL_ITEMS: u32 = 10;
 /// The most items that an operator may run at once.
 pub(crate) const PARALLEL_ITEMS_MAX: u32 = 50;
-/// The largest schema of a question in bytes.
-pub(crate) const SCHEMA_BYTES_MAX: usize = 100 << 10;
-/// The largest answer to a question in bytes.
-pub(crate) const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of results that a run keeps.
 pub(crate) const RESULTS_BYTES_MAX: usize = 32 << 20;
 /// The most members and items that the results of a run may have. A decoded one takes up to 200 bytes, however short it is.

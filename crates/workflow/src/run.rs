@@ -1,7 +1,6 @@
 //! One run of a workflow: steps start when the steps before them have ended.
 
 mod call;
-pub(crate) mod clock;
 mod events;
 mod for_each;
 mod question;
@@ -19,12 +18,11 @@ use vmcp_domain::{
     ToolName,
 };
 use vmcp_json::Json;
+use vmcp_runs::{RunClock, RunPort};
 use vmcp_template::Value;
 
 use crate::definition::{Action, Condition, OnFailure, Step, Workflow};
 use crate::policy::PARALLEL_STEPS_MAX;
-use crate::port::RunPort;
-use crate::run::clock::RunClock;
 use crate::run::state::{Consequence, RunState, StepEnd, StepFailure};
 
 /// How a run ended.

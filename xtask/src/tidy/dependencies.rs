@@ -50,8 +50,12 @@ fn allowed_dependencies(from: &str) -> AllowedDependencies {
         "vmcp-credentials" => AllowedDependencies::Only(&["vmcp-expression", "vmcp-http-client"]),
         "vmcp-identity" => AllowedDependencies::Only(&["vmcp-http-client"]),
         "vmcp-ratelimit-redis" => AllowedDependencies::Only(&["vmcp-ratelimit"]),
-        // Workflows make tools and results of their own, and their texts are templates.
-        "vmcp-workflow" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-template"]),
+        // What the two layers that compose calls share. They make tools and results of their own.
+        "vmcp-runs" => AllowedDependencies::Only(&["vmcp-wire"]),
+        // The texts of workflows are templates.
+        "vmcp-workflow" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-runs", "vmcp-template"]),
+        // The worker is another process, which shares only its messages.
+        "vmcp-script" => AllowedDependencies::Only(&["vmcp-wire", "vmcp-runs", "vmcp-script-worker"]),
         // The optimizer makes tools and results of its own, and only `wire` knows their form.
         "vmcp-optimizer" => AllowedDependencies::Only(&["vmcp-wire"]),
         "vmcp-embedding" => AllowedDependencies::Only(&["vmcp-optimizer"]),

@@ -2,16 +2,11 @@
 
 use std::sync::Arc;
 
-use jsonschema::{ValidationError, Validator};
 use serde_json::Value as Data;
+use vmcp_runs::compile;
 use vmcp_template::Template;
 
 use super::{Findings, SharedValidator};
-
-/// Compiles a JSON Schema of any draft. Without `$schema`, a schema may have the forms of the newest draft or of draft 4.
-pub(super) fn compile(schema: &Data) -> Result<Validator, ValidationError<'static>> {
-    jsonschema::validator_for(schema).or_else(|error| jsonschema::draft4::new(schema).map_err(|_| error))
-}
 
 /// Compiles a JSON Schema that an operator wrote.
 pub(super) fn validator(schema: &Data, path: &str, findings: &mut Findings) -> Option<SharedValidator> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Data};
 use vmcp_json::Json;
+use vmcp_runs::question::SCHEMA_BYTES_MAX;
 use vmcp_template::Value;
 
 use super::{Findings, keys, parts};
@@ -14,7 +15,7 @@ use crate::definition::{
 };
 use crate::policy::{
     ITEMS, ITEMS_MAX, PARALLEL_ITEMS, PARALLEL_ITEMS_MAX, QUESTION_TIMEOUT_MAX, RETRIES_MAX, RETRY_DELAY,
-    SCHEMA_BYTES_MAX, STEP_TIMEOUT,
+    STEP_TIMEOUT,
 };
 use crate::source::{ErrorSource, ReplySource, StepKindSource, StepSource};
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use ahash::AHashMap;
 use serde_json::json;
-use vmcp_domain::{ProtocolVersion, RoutingTarget, Tool, ToolList, ToolOverride};
+use vmcp_domain::{Tool, ToolList};
 use vmcp_json::Json;
-use vmcp_wire::definitions;
+use vmcp_runs::{annotation_floor, virtual_tool};
 
 use crate::check::{Finding, tools};
 use crate::definition::Workflow;
@@ -110,7 +110,7 @@ fn offer(workflow: &Workflow, names: &ToolNames<'_>) -> Result<(Tool, StepTools)
         None => Err(format!("there is no tool `{name}`")),
     });
     let found: Vec<(&str, &Tool)> = found.collect::<Result<_, _>>()?;
-    let floor = hints::floor(found.iter().map(|(_, tool)| *tool));
+    let floor = annotation_floor(found.iter().map(|(_, tool)| *tool));
     let annotations = hints::combined(&workflow.annotations, &floor)
         .map_err(|name| format!("`annotations.{name}` says that it is safer than the tools that it calls"))?;
     let mut definition = json!({
@@ -132,17 +132,7 @@ fn offer(workflow: &Workflow, names: &ToolNames<'_>) -> Result<(Tool, StepTools)
         definition["outputSchema"] = output::schema(output);
     }
     let json = Json::encode(&definition).map_err(|error| error.to_string())?;
-    let read = definitions::read_tool(&json, ProtocolVersion::V2026_07_28);
-    let read = read.map_err(|_| "its definition cannot be written".to_owned())?.item;
-    let tool = Tool {
-        contested_name: None,
-        name: read.name.as_str().into(),
-        target: RoutingTarget::for_virtual(read.name),
-        description: read.description,
-        hints: read.hints,
-        definition: read.definition,
-        overrides: ToolOverride::default(),
-    };
+    let tool = virtual_tool(&json).ok_or_else(|| "its definition cannot be written".to_owned())?;
     let step_tool = |tool: &Tool| StepTool {
         name: tool.name.clone(),
         schema: tool.definition.get("inputSchema").and_then(|schema| schema.decode().ok()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Instrument as _;
 use vmcp_domain::{CallContext, CallTool, Error, Reply, RunStep};
 use vmcp_json::Json;
+use vmcp_runs::was_not_made;
 use vmcp_template::Value;
 
 use super::state::StepFailure;
@@ -132,12 +133,6 @@ impl Run<'_> {
             Some(_) => format!("tool execution failed: {text}"),
         }
     }
-}
-
-/// Whether nothing can have happened: a limit refused the call, or it was not sent.
-fn was_not_made(error: &Error) -> bool {
-    error.was_not_sent()
-        || matches!(error, Error::RateLimited(_) | Error::Looping(_) | Error::LimitsUnavailable)
 }
 
 fn call_failure(error: Error, call: &Call, step: &str) -> CallFailure {

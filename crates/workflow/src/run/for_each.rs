@@ -6,9 +6,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use vmcp_domain::{CallTool, PlannedCall, Reservation, StepStatus};
 use vmcp_json::Json;
+use vmcp_runs::RunClock;
 use vmcp_template::{Rendered, Value};
 
-use super::clock::RunClock;
 use super::state::{Consequence, StepEnd, StepFailure};
 use super::{CallPlace, Run, failed, workflow_failure};
 use crate::definition::{ForEach, OnFailure, Step};

@@ -1,24 +1,16 @@
 //! A question to the user.
 
-use vmcp_domain::{AskError, Question as ClientQuestion, QuestionKind, StepStatus};
-use vmcp_json::{Json, Members};
+use std::sync::Arc;
+
+use vmcp_domain::StepStatus;
+use vmcp_json::Json;
+use vmcp_runs::RunClock;
+use vmcp_runs::question::{Asked, Reaction};
 use vmcp_template::Value;
 
-use super::clock::RunClock;
 use super::state::{Consequence, StepEnd, StepFailure};
 use super::{Run, failed, workflow_failure};
 use crate::definition::{OnRefusal, Question, Step};
-use crate::policy::ANSWER_BYTES_MAX;
-use crate::schema::schema_problem;
-
-/// How the user reacted.
-enum Reaction {
-    Accepted(Json),
-    Declined,
-    Cancelled,
-    /// The answer does not fit the schema.
-    Invalid(String),
-}
 
 impl Run<'_> {
     pub(super) async fn ask(
@@ -39,7 +31,9 @@ impl Run<'_> {
                 );
             }
         };
-        match tokio::time::timeout(step.timeout, self.ask_until_valid(question, &message)).await {
+        let asked = Asked::checked(&message, question.schema.clone(), Arc::clone(&question.validator));
+        let _run_pause = self.state.clock.pause();
+        match tokio::time::timeout(step.timeout, asked.ask(&*self.outer.client)).await {
             Err(_) => refused(step, question.on_cancel, "timeout", "elicitation request timed out"),
             Ok(Err(error)) => {
                 failed(step, StepFailure::Message(format!("the user cannot be asked: {error}")))
@@ -48,43 +42,10 @@ impl Run<'_> {
             Ok(Ok(Reaction::Declined)) => {
                 refused(step, question.on_decline, "decline", "elicitation request was declined by user")
             }
-            Ok(Ok(Reaction::Cancelled | Reaction::Invalid(_))) => {
+            Ok(Ok(Reaction::Cancelled)) => {
                 refused(step, question.on_cancel, "cancel", "elicitation request was cancelled by user")
             }
         }
-    }
-
-    /// Asks once more if the answer does not fit the schema.
-    async fn ask_until_valid(&self, question: &Question, message: &str) -> Result<Reaction, AskError> {
-        let reaction = self.ask_once(question, message).await?;
-        let Reaction::Invalid(problem) = &reaction else { return Ok(reaction) };
-        self.ask_once(question, &format!("{message}\n\nThe last answer cannot be used: {problem}")).await
-    }
-
-    async fn ask_once(&self, question: &Question, message: &str) -> Result<Reaction, AskError> {
-        let mut params = Members::new();
-        params.insert("message", Json::string(message));
-        params.insert("requestedSchema", question.schema.clone());
-        let asked = ClientQuestion { kind: QuestionKind::Elicitation, params: params.to_json() };
-        let _pause = self.state.clock.pause();
-        let answer = self.outer.client.ask(asked).await?;
-        if answer.as_str().len() > ANSWER_BYTES_MAX {
-            return Ok(Reaction::Invalid(format!("it is longer than {ANSWER_BYTES_MAX} bytes")));
-        }
-        let members = answer.members().unwrap_or_default();
-        let action = members.get("action").and_then(Json::decode_string);
-        Ok(match action.as_deref() {
-            Some("accept") => {
-                let content = members.get("content").cloned().unwrap_or_else(Json::empty_object);
-                let data = content.decode::<serde_json::Value>().unwrap_or_default();
-                match schema_problem(&question.validator, &data) {
-                    None => Reaction::Accepted(content),
-                    Some(problem) => Reaction::Invalid(problem),
-                }
-            }
-            Some("decline") => Reaction::Declined,
-            Some(_) | None => Reaction::Cancelled,
-        })
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use vmcp_domain::{Error, StepStatus};
+use vmcp_runs::RunClock;
 use vmcp_template::{Object, Value};
 
 use crate::definition::Workflow;
 use crate::results::ResultSize;
-use crate::run::clock::RunClock;
 
 /// The end of a step.
 #[derive(Clone, Debug)]

@@ -1,5 +1,5 @@
 //! The client as the calls of a run see it. Questions and log messages pass. Progress does not: the client's token
-//! belongs to the run, which reports its own. A step never becomes a task.
+//! belongs to the run, which reports its own. A call never becomes a task.
 
 use std::sync::Arc;
 
@@ -8,19 +8,21 @@ use vmcp_domain::{
 };
 use vmcp_json::{Json, Members};
 
-use crate::run::clock::RunClock;
+use crate::clock::RunClock;
 
-/// The client of the calls of one step.
+/// The client of the calls of a run.
 #[derive(Debug)]
-pub(crate) struct RunPort {
+pub struct RunPort {
     client: Arc<dyn ClientPort>,
     capabilities: ClientCapabilities,
-    /// The clocks that stop while a person is asked: of the run, of the step, and of its item.
+    /// The clocks that stop while a person is asked.
     clocks: Vec<Arc<RunClock>>,
 }
 
 impl RunPort {
-    pub(crate) fn new(client: Arc<dyn ClientPort>, clocks: Vec<Arc<RunClock>>) -> Self {
+    /// A client whose user's time does not count for these clocks.
+    #[must_use]
+    pub fn new(client: Arc<dyn ClientPort>, clocks: Vec<Arc<RunClock>>) -> Self {
         let mut declared = client.capabilities().declared.clone();
         declared.remove("extensions");
         Self { client, capabilities: ClientCapabilities { declared }, clocks }

@@ -12,7 +12,7 @@ const PAUSED_CHECK: Duration = Duration::from_millis(100);
 
 /// The clock of one run.
 #[derive(Debug)]
-pub(crate) struct RunClock {
+pub struct RunClock {
     started: Instant,
     state: Mutex<Pauses>,
 }
@@ -26,22 +26,27 @@ struct Pauses {
 }
 
 /// A pause, which ends when it is dropped.
-pub(crate) struct Pause<'a>(&'a RunClock);
+#[derive(Debug)]
+pub struct Pause<'a>(&'a RunClock);
 
 impl RunClock {
-    pub(crate) fn start() -> Self {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn start() -> Self {
         Self { started: Instant::now(), state: Mutex::default() }
     }
 
     /// The time that has passed without pauses.
-    pub(crate) fn elapsed(&self) -> Duration {
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let current = state.now.map_or(Duration::ZERO, |(start, _)| start.elapsed());
         self.started.elapsed().saturating_sub(state.past).saturating_sub(current)
     }
 
     /// Stops the clock.
-    pub(crate) fn pause(&self) -> Pause<'_> {
+    #[must_use]
+    pub fn pause(&self) -> Pause<'_> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (start, count) = state.now.unwrap_or_else(|| (Instant::now(), 0));
         state.now = Some((start, count + 1));
@@ -49,7 +54,7 @@ impl RunClock {
     }
 
     /// Awaits `future` for at most `limit` of this clock's time. `None` if it takes longer.
-    pub(crate) async fn limit<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    pub async fn limit<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
         let begin = self.elapsed();
         let mut future = pin!(future);
         loop {
