@@ -15,9 +15,14 @@ pub(crate) const STEP_STARTED: &str = "vmcp_workflow_step_started";
 pub(crate) const STEP_COMPLETED: &str = "vmcp_workflow_step_completed";
 pub(crate) const STEP_FAILED: &str = "vmcp_workflow_step_failed";
 pub(crate) const STEP_SKIPPED: &str = "vmcp_workflow_step_skipped";
+/// The kinds of records for the runs of scripts.
+pub(crate) const SCRIPT_STARTED: &str = "vmcp_script_started";
+pub(crate) const SCRIPT_COMPLETED: &str = "vmcp_script_completed";
+pub(crate) const SCRIPT_FAILED: &str = "vmcp_script_failed";
+pub(crate) const SCRIPT_TIMED_OUT: &str = "vmcp_script_timed_out";
 /// All kinds of record that `audit.eventTypes` can select. [`RECORDS_LOST`] is not among them: it is always
 /// written.
-pub const RECORD_KINDS: [&str; 18] = [
+pub const RECORD_KINDS: [&str; 22] = [
     TOOL_CALL,
     "mcp_tools_list",
     "mcp_resources_list",
@@ -36,4 +41,8 @@ pub const RECORD_KINDS: [&str; 18] = [
     STEP_COMPLETED,
     STEP_FAILED,
     STEP_SKIPPED,
+    SCRIPT_STARTED,
+    SCRIPT_COMPLETED,
+    SCRIPT_FAILED,
+    SCRIPT_TIMED_OUT,
 ];

@@ -40,6 +40,13 @@ pub(crate) enum RecordTarget<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<&'a str>,
     },
+    /// The run of a script.
+    Script {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        run_id: &'a str,
+        name: &'a str,
+    },
     /// The run of a workflow, or a step of it.
     Run {
         #[serde(rename = "type")]
@@ -77,7 +84,7 @@ pub(crate) struct Extra<'a> {
     /// The virtual tool that made the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) via: Option<&'static str>,
-    /// The workflow that made the call.
+    /// The workflow or script that made the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<RecordParent<'a>>,
     /// The tool that `call_tool` was asked to call.
@@ -92,6 +99,12 @@ pub(crate) struct Extra<'a> {
     /// How many steps a workflow has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) step_count: Option<usize>,
+    /// How many calls a script made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) call_count: Option<usize>,
+    /// The processor time of a script.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_ms: Option<u64>,
     /// How many calls of a step were repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_count: Option<u32>,

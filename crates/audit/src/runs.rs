@@ -1,8 +1,9 @@
-//! Records of the runs of workflows, with the names and members of ToolHive's workflow events.
+//! Records of the runs of workflows and scripts. Those of workflows have the names and members of ToolHive's workflow
+//! events.
 
 use std::time::Duration;
 
-use vmcp_domain::{CallContext, CallRun, RunEvent, RunObserver, RunOutcome, StepReport, StepStatus};
+use vmcp_domain::{CallContext, CallRun, RunEvent, RunKind, RunObserver, RunOutcome, StepReport, StepStatus};
 
 use crate::caller::{RecordSource, RecordSubjects, delegation, transport};
 use crate::kinds;
@@ -22,25 +23,54 @@ struct RunRecord<'a> {
 impl RunObserver for Audit {
     fn on_event(&self, ctx: &CallContext, event: &RunEvent<'_>) {
         let Some(run) = &ctx.run else { return };
-        let record = self.run_record(run, event);
-        if self.should_record(record.kind, ctx) {
-            self.write_run_record(ctx, record);
+        let kind = kind_of(run.kind, event);
+        if self.should_record(kind, ctx) {
+            self.write_run_record(ctx, self.run_record(kind, run, event));
         }
     }
 }
 
+/// The kind of the record of an event.
+fn kind_of(run: RunKind, event: &RunEvent<'_>) -> &'static str {
+    let (started, completed, failed, timed_out) = match run {
+        RunKind::Workflow => (
+            kinds::WORKFLOW_STARTED,
+            kinds::WORKFLOW_COMPLETED,
+            kinds::WORKFLOW_FAILED,
+            kinds::WORKFLOW_TIMED_OUT,
+        ),
+        RunKind::Script => {
+            (kinds::SCRIPT_STARTED, kinds::SCRIPT_COMPLETED, kinds::SCRIPT_FAILED, kinds::SCRIPT_TIMED_OUT)
+        }
+    };
+    match event {
+        RunEvent::Started { .. } => started,
+        RunEvent::StepStarted { .. } => kinds::STEP_STARTED,
+        RunEvent::StepEnded(report) => match report.status {
+            StepStatus::Completed => kinds::STEP_COMPLETED,
+            StepStatus::Failed => kinds::STEP_FAILED,
+            StepStatus::Skipped => kinds::STEP_SKIPPED,
+        },
+        RunEvent::Ended { outcome, .. } => match outcome {
+            RunOutcome::Completed => completed,
+            RunOutcome::Failed => failed,
+            RunOutcome::TimedOut => timed_out,
+        },
+    }
+}
+
 impl Audit {
-    fn run_record<'a>(&self, run: &'a CallRun, event: &'a RunEvent<'a>) -> RunRecord<'a> {
+    fn run_record<'a>(&self, kind: &'static str, run: &'a CallRun, event: &'a RunEvent<'a>) -> RunRecord<'a> {
         match event {
             RunEvent::Started { parameters, timeout } => RunRecord {
-                kind: kinds::WORKFLOW_STARTED,
+                kind,
                 target: run_target(run),
                 took: Duration::ZERO,
                 extra: Extra { timeout_ms: Some(millis(*timeout)), ..Extra::default() },
                 data: Data { request: self.request_data(parameters), response: None },
             },
             RunEvent::StepStarted { step, action, tool } => RunRecord {
-                kind: kinds::STEP_STARTED,
+                kind,
                 target: RecordTarget::Run {
                     kind: "workflow_step",
                     workflow_id: &run.id,
@@ -53,18 +83,20 @@ impl Audit {
                 extra: Extra::default(),
                 data: Data::default(),
             },
-            RunEvent::StepEnded(report) => step_record(run, report),
-            RunEvent::Ended { outcome, took, step_count, reply } => {
+            RunEvent::StepEnded(report) => step_record(kind, run, report),
+            RunEvent::Ended { outcome: _, took, cpu_time, step_count, reply } => {
                 let response = reply.and_then(|reply| self.response_data(reply));
+                let is_script = run.kind == RunKind::Script;
                 RunRecord {
-                    kind: match outcome {
-                        RunOutcome::Completed => kinds::WORKFLOW_COMPLETED,
-                        RunOutcome::Failed => kinds::WORKFLOW_FAILED,
-                        RunOutcome::TimedOut => kinds::WORKFLOW_TIMED_OUT,
-                    },
+                    kind,
                     target: run_target(run),
                     took: *took,
-                    extra: Extra { step_count: Some(*step_count), ..Extra::default() },
+                    extra: Extra {
+                        step_count: (!is_script).then_some(*step_count),
+                        call_count: is_script.then_some(*step_count),
+                        cpu_ms: cpu_time.map(millis),
+                        ..Extra::default()
+                    },
                     data: Data { request: None, response },
                 }
             }
@@ -77,7 +109,13 @@ impl Audit {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let (delegation_chain, delegation_truncated) =
             delegation(&ctx.caller, self.settings.delegation_depth_max);
-        let fails = [kinds::WORKFLOW_FAILED, kinds::WORKFLOW_TIMED_OUT, kinds::STEP_FAILED];
+        let fails = [
+            kinds::WORKFLOW_FAILED,
+            kinds::WORKFLOW_TIMED_OUT,
+            kinds::STEP_FAILED,
+            kinds::SCRIPT_FAILED,
+            kinds::SCRIPT_TIMED_OUT,
+        ];
         self.write(&Record {
             audit_id: uuid::Uuid::new_v4(),
             kind,
@@ -118,14 +156,10 @@ impl Audit {
     }
 }
 
-fn step_record<'a>(run: &'a CallRun, report: &'a StepReport<'a>) -> RunRecord<'a> {
+fn step_record<'a>(kind: &'static str, run: &'a CallRun, report: &'a StepReport<'a>) -> RunRecord<'a> {
     let StepReport { step, status, took, retries, condition, error } = report;
     RunRecord {
-        kind: match status {
-            StepStatus::Completed => kinds::STEP_COMPLETED,
-            StepStatus::Failed => kinds::STEP_FAILED,
-            StepStatus::Skipped => kinds::STEP_SKIPPED,
-        },
+        kind,
         target: RecordTarget::Run {
             kind: "workflow_step",
             workflow_id: &run.id,
@@ -146,6 +180,9 @@ fn step_record<'a>(run: &'a CallRun, report: &'a StepReport<'a>) -> RunRecord<'a
 }
 
 fn run_target(run: &CallRun) -> RecordTarget<'_> {
+    if run.kind == RunKind::Script {
+        return RecordTarget::Script { kind: "script", run_id: &run.id, name: &run.tool };
+    }
     RecordTarget::Run {
         kind: "workflow",
         workflow_id: &run.id,

@@ -16,6 +16,7 @@ mod limits;
 mod loops;
 mod optimizer;
 mod outgoing;
+mod scripts;
 mod stdio;
 pub(crate) mod unsupported;
 mod workflows;
@@ -24,9 +25,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::file::{Backend, File, GoDuration, LogLevel as FileLogLevel, SessionStorage, StorageProvider};
+use vmcp_loopbreaker::LoopPolicy;
+use vmcp_script::ScriptPolicy;
+
+use super::file::{
+    Backend, CodeMode, CompositeTool, File, GoDuration, LogLevel as FileLogLevel, LoopBreaker, Optimizer,
+    SessionStorage, StorageProvider, WorkflowBounds,
+};
 use super::report::{Problem, ProblemCode, join_path};
-use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
+use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings, WorkflowSettings};
 use crate::load::expand::EnvLookup;
 
 pub(super) use crate::convert::unsupported::{UNSUPPORTED, remove_unsupported};
@@ -114,7 +121,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         telemetry,
         audit,
         optimizer,
-        code_mode: _,
+        code_mode,
         session_storage,
         rate_limiting,
         loop_breaker,
@@ -130,8 +137,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), (&name, &names), findings);
-    let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
-    let workflows = workflows::convert((composite_tools, workflows), optimizer.as_ref(), findings);
+    let layers = (optimizer, (composite_tools, workflows), code_mode, loop_breaker);
+    let (optimizer, workflows, scripts, loop_breaker) = convert_layers(layers, findings);
     let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.as_ref(), findings);
     let sections = edge::EdgeSections { listen, answer, incoming_auth, passthrough_headers };
     let edge = edge::convert((&name, sections), overrides, findings);
@@ -139,7 +146,6 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
     let others = limits::Others { name: &name, session: session_storage.as_ref(), callers, answer };
     let limits = rate_limiting.map(|file| limits::convert(file, others, findings));
-    let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let audit = audit::convert(audit, overrides.enable_audit, findings);
     let (aggregation, mut edge, (limits, limit_answer)) = (aggregation?, edge?, limits.unzip());
     (edge.answers.limit, edge.scrape_key) = (limit_answer.unwrap_or(edge.answers.limit), scrape_key);
@@ -154,15 +160,38 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         health,
         authz,
         limits,
-        loop_breaker: loops,
+        loop_breaker,
         optimizer,
         workflows,
+        scripts,
         audit,
         namespace: namespace(findings),
         log_level: convert_log_level(log_level, overrides),
         warnings: Vec::new(),
         written: Value::Null,
     })
+}
+
+/// The sections of the layers around tool calls.
+type LayerSections =
+    (Option<Optimizer>, (Vec<CompositeTool>, Option<WorkflowBounds>), Option<CodeMode>, Option<LoopBreaker>);
+/// What these sections become.
+type LayerSettings = (Option<OptimizerSettings>, WorkflowSettings, Option<ScriptPolicy>, Option<LoopPolicy>);
+
+/// Converts the sections of the layers around tool calls.
+fn convert_layers(
+    (optimizer, workflows, code_mode, loop_breaker): LayerSections,
+    findings: &mut Findings<'_>,
+) -> LayerSettings {
+    let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
+    let workflows = workflows::convert(workflows, optimizer.as_ref(), findings);
+    let optimizer_tools = optimizer.as_ref().map_or_else(Vec::new, OptimizerSettings::virtual_tools);
+    let workflow_tools = workflows.workflows.iter().map(|workflow| workflow.name().to_owned());
+    let names: Vec<String> = optimizer_tools.into_iter().chain(workflow_tools).collect();
+    let others = scripts::Others { has_optimizer: optimizer.is_some(), names: &names };
+    let scripts = scripts::convert(code_mode, &others, findings);
+    let loops = loop_breaker.map(|file| loops::convert(file, findings));
+    (optimizer, workflows, scripts, loops)
 }
 
 /// The Kubernetes namespace that ToolHive's operator sets, else `local`. It is a label of metrics and part of

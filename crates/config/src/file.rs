@@ -7,6 +7,7 @@ pub(crate) mod schema;
 
 mod admin;
 mod aggregation;
+mod code_mode;
 mod feature;
 mod incoming;
 mod limits;
@@ -25,6 +26,7 @@ use serde_json::{Map, Value};
 pub(crate) use crate::file::duration::GoDuration;
 pub(crate) use admin::*;
 pub(crate) use aggregation::*;
+pub(crate) use code_mode::*;
 pub(crate) use feature::*;
 pub(crate) use incoming::*;
 pub(crate) use limits::*;
@@ -95,8 +97,7 @@ pub(crate) struct File {
     /// Offers the two tools `find_tool` and `call_tool` instead of the list of all tools. Left out: all tools are
     /// listed.
     pub(crate) optimizer: Option<Optimizer>,
-    /// One tool that runs a script which calls other tools. Not in this build: a section with `enabled: true` is
-    /// refused. Left out: off.
+    /// Code mode: one tool, `execute_tool_script`, which runs a script that calls other tools. Left out: off.
     pub(crate) code_mode: Option<CodeMode>,
     /// The store for sessions. Sessions always stay in the memory of this process; with `provider: redis` the address
     /// is used for `rateLimiting` only. Left out: memory.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use vmcp_audit::AuditSettings;
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::policy::{BackendPolicy, Secret};
-use vmcp_domain::VirtualNames;
+use vmcp_domain::{EXECUTE_TOOL_SCRIPT, VirtualNames};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_embedding_service::ServicePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
@@ -23,6 +23,7 @@ use vmcp_optimizer::policy::OptimizerPolicy;
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::LimitPolicy;
 use vmcp_ratelimit_redis::RedisPolicy;
+use vmcp_script::ScriptPolicy;
 use vmcp_workflow::{Workflow, WorkflowPolicy};
 
 use super::report::Problem;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub optimizer: Option<OptimizerSettings>,
     /// The workflows that are offered as tools.
     pub workflows: WorkflowSettings,
+    /// The tool that runs scripts; `None` for no such tool.
+    pub scripts: Option<ScriptPolicy>,
     /// Audit records; `None` records nothing.
     pub audit: Option<AuditSettings>,
     /// The Kubernetes namespace of the gateway, or `local`. It is a label of metrics.
@@ -74,7 +77,8 @@ impl Settings {
     pub fn virtual_tools(&self) -> Vec<String> {
         let optimizer = self.optimizer.as_ref().map_or_else(Vec::new, OptimizerSettings::virtual_tools);
         let workflows = self.workflows.workflows.iter().map(|workflow| workflow.name().to_owned());
-        optimizer.into_iter().chain(workflows).collect()
+        let scripts = self.scripts.as_ref().map(|_| EXECUTE_TOOL_SCRIPT.to_owned());
+        optimizer.into_iter().chain(workflows).chain(scripts).collect()
     }
 
     /// The same settings for commands that do not search: search compares words only, so no embedding vectors

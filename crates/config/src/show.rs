@@ -5,6 +5,7 @@
 mod limits;
 mod optimizer;
 mod redact;
+mod scripts;
 pub(crate) mod written;
 
 use serde_json::{Map, Value, json};
@@ -114,6 +115,7 @@ fn values_in_effect(settings: &Settings) -> Value {
         loop_breaker: loops,
         optimizer,
         workflows,
+        scripts,
         audit,
         // The namespace comes from the environment, so it is no setting of the file.
         namespace: _,
@@ -139,6 +141,7 @@ fn values_in_effect(settings: &Settings) -> Value {
             "maxRunning": workflows.policy.running_max,
             "maxRunningPerCaller": workflows.policy.running_max_per_caller,
         })),
+        "codeMode": scripts.as_ref().map(scripts::values_in_effect),
         "audit": audit.as_ref().map(audit_values),
         "backends": backends.iter().map(|policy| backend(policy, written)).collect::<Value>(),
         "isolation": isolation(&caller_bounds, *process_count_max),

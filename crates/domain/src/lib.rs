@@ -28,7 +28,7 @@ pub use catalogue::item::{
 pub use catalogue::name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
 pub use catalogue::name_pattern::NamePattern;
 pub use catalogue::text::{escape_controls, is_control, is_usable_name};
-pub use catalogue::virtual_tool::{CALL_TOOL, FIND_TOOL, VirtualNames};
+pub use catalogue::virtual_tool::{CALL_TOOL, EXECUTE_TOOL_SCRIPT, FIND_TOOL, VirtualNames};
 pub use error::{Cause, Error, RelayedError, RequiredIdentity};
 pub use future::BoxFuture;
 pub use gateway::{

@@ -4,6 +4,7 @@
 mod auth;
 mod examples;
 mod limits;
+mod script;
 mod tools;
 mod workflow;
 
@@ -16,6 +17,7 @@ use vmcp::config::Overrides;
 
 pub(crate) use auth::{Action, AuthCommand, AuthzCommand, ExplainArgs};
 pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
+pub(crate) use script::ScriptCommand;
 pub(crate) use tools::ToolsCommand;
 pub(crate) use workflow::WorkflowCommand;
 
@@ -151,6 +153,12 @@ pub(crate) enum Command {
     Workflow {
         #[command(subcommand)]
         command: WorkflowCommand,
+    },
+    /// Run a script that calls tools, and print the declarations of tools for scripts.
+    #[command(after_help = examples::SCRIPT)]
+    Script {
+        #[command(subcommand)]
+        command: ScriptCommand,
     },
     /// Show which limits apply to a tool and what is left of them, and change them in a running gateway.
     #[command(after_help = examples::LIMITS)]

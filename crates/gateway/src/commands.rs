@@ -7,6 +7,8 @@ pub(crate) mod explain;
 pub(crate) mod find;
 pub(crate) mod init;
 pub(crate) mod limits;
+mod runs;
+pub(crate) mod script;
 pub(crate) mod serve;
 pub(crate) mod tools;
 pub(crate) mod validate;

@@ -154,6 +154,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         authz: None,
         optimizer: None,
         workflows: WorkflowSettings::default(),
+        scripts: None,
         limits: Some(limits()?),
         loop_breaker: None,
         audit: None,

@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use vmcp::config::{LogLevel, Overrides, Report, Settings};
 
-use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, LogFormat, Source, ToolsCommand, WorkflowCommand};
+use crate::cli::{
+    AuthCommand, AuthzCommand, Cli, Command, LogFormat, ScriptCommand, Source, ToolsCommand, WorkflowCommand,
+};
 
 /// Memory of one call is often freed on another thread. The system's allocator takes locks in that case.
 #[global_allocator]
@@ -95,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             on_runtime(commands::call::run(settings, tool, arguments, json))
         }
         Command::Workflow { command } => run_workflow_command(command, format),
+        Command::Script { command } => run_script_command(command, format),
         Command::Auth { command: AuthCommand::NewKey { name } } => commands::auth::new_key(&name),
         Command::Authz { command: AuthzCommand::Explain(asked) } => {
             let settings = load_for_command(&asked.source, format)?;
@@ -118,6 +121,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn run_workflow_command(command: WorkflowCommand, format: Option<LogFormat>) -> anyhow::Result<ExitCode> {
     let settings = load_for_command(command.source(), format)?;
     on_runtime(commands::workflow::run(settings, command))
+}
+
+fn run_script_command(command: ScriptCommand, format: Option<LogFormat>) -> anyhow::Result<ExitCode> {
+    let settings = load_for_command(command.source(), format)?;
+    on_runtime(commands::script::run(settings, command))
 }
 
 fn approve_tools(

@@ -22,7 +22,7 @@ use vmcp_wire::tool_result;
 
 use crate::layer::arguments::UsageError;
 use crate::observer::{CallEvent, CallOutcome, FindEvent};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, is_script_tool};
 use crate::search::suggest;
 
 /// Maximum length of an unknown tool name that is repeated in an error, in bytes.
@@ -55,8 +55,9 @@ impl Optimized {
             policy.find_description.as_deref(),
             summary.as_deref(),
         );
+        tools.extend(list.iter().filter(|tool| is_script_tool(tool)).cloned());
         let virtual_count = tools.len();
-        let pinned = list.iter().filter(|tool| policy.is_pinned(tool));
+        let pinned = list.iter().filter(|tool| policy.is_pinned(tool) && !is_script_tool(tool));
         // A backend's tool with the name of a virtual tool can be called through `call_tool` only.
         tools.extend(pinned.filter(|tool| !policy.names.contains(tool.name.as_str())).cloned());
         tracing::debug!(

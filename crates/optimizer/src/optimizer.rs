@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use vmcp_domain::{
-    Availability, AvailabilityCheck, CallContext, Error, Tool, ToolList, ToolName, VirtualNames,
+    Availability, AvailabilityCheck, CallContext, EXECUTE_TOOL_SCRIPT, Error, Tool, ToolList, ToolName,
+    VirtualNames,
 };
 
 use crate::layer::availability_order::order_by_availability;
@@ -79,6 +80,11 @@ pub struct OptimizerStatus {
     pub model: Option<Arc<str>>,
     /// The memory that the index occupies, in bytes.
     pub bytes: usize,
+}
+
+/// Whether a tool is the gateway's own that runs scripts.
+pub(crate) fn is_script_tool(tool: &Tool) -> bool {
+    tool.target.is_virtual() && tool.name.as_str() == EXECUTE_TOOL_SCRIPT
 }
 
 /// Moves the tool that the query names to the top, whatever its scores are.
@@ -190,6 +196,8 @@ impl Optimizer {
         if let Some(place) = view.find_named_tool(query) {
             rank_named_first(&mut hits, place);
         }
+        // It is always listed, and its description names all tools.
+        hits.retain(|hit| view.tool(hit.index).is_some_and(|tool| !is_script_tool(tool)));
         let fits = hits.iter().any(|hit| hit.fit() >= FIT_MIN);
         let semantic = hits.iter().any(|hit| hit.semantic.is_some());
         let tools = self.rank_by_availability(ctx, &view, hits).await;

@@ -13,9 +13,9 @@ mod limits;
 mod optimizer;
 pub(crate) mod prometheus_text;
 mod requests;
+mod runs;
 pub(crate) mod series_table;
 mod waiting;
-mod workflows;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -38,8 +38,8 @@ use limiter::LimiterGauges;
 use limits::LimitMetrics;
 use optimizer::OptimizerMetrics;
 use requests::RequestMetrics;
+use runs::{ScriptMetrics, WorkflowMetrics};
 use waiting::WaitMetrics;
-use workflows::WorkflowMetrics;
 
 /// Upper bounds of the duration buckets, in seconds: from one table look-up to a slow tool.
 const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -70,6 +70,7 @@ pub(crate) struct Metrics {
     backend_calls: BackendCallMetrics,
     audit: AuditCounters,
     workflows: WorkflowMetrics,
+    scripts: ScriptMetrics,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -108,6 +109,7 @@ impl Metrics {
             backend_calls: BackendCallMetrics::default(),
             audit: AuditCounters::default(),
             workflows: WorkflowMetrics::default(),
+            scripts: ScriptMetrics::default(),
             registry: Registry::default(),
         };
         registry.register("vmcp_requests", "Requests that went through the stack", metrics.requests.clone());
@@ -136,6 +138,7 @@ impl Metrics {
         metrics.audit.register(&mut registry);
         metrics.optimizer.register(&mut registry);
         metrics.workflows.register(&mut registry);
+        metrics.scripts.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
 

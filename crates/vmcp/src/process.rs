@@ -8,12 +8,15 @@ use std::sync::OnceLock;
 pub use vmcp_backends::adopt_orphans;
 use vmcp_backends::policy::ProcessPolicy;
 use vmcp_backends::{Environment, Launcher, exec_child_if_requested};
+pub use vmcp_script::WorkerProgram;
 
 /// How child processes are started. Set by [`prepare`].
 static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
+/// The program that runs scripts. Set by [`prepare`].
+static SCRIPT_WORKER: OnceLock<WorkerProgram> = OnceLock::new();
 
-/// Prepares this process for backends that are child processes. Call it first in `main`, with the arguments
-/// of the process, before any thread is started.
+/// Prepares this process for backends that are child processes, and for scripts, each of which runs in a child process
+/// too. Call it first in `main`, with the arguments of the process, before any thread is started.
 ///
 /// After this call, child processes end with this process, however it ends. The soft limit on open files is
 /// raised to the hard limit. `Some` means that this process was started to become a child and could not:
@@ -22,14 +25,26 @@ static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
 /// Without this call, a child process only sees the end of its standard input when its gateway is killed.
 #[must_use]
 pub fn prepare(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(code) = vmcp_script::run_worker_if_requested(args.iter().cloned()) {
+        return Some(code);
+    }
     if let Some(code) = exec_child_if_requested(args) {
         return Some(code);
+    }
+    if let Ok(program) = WorkerProgram::of_this_process() {
+        let _ = SCRIPT_WORKER.set(program);
     }
     // If the system does not report the path of the program, child processes are started directly.
     if let Ok(launcher) = Launcher::of_this_program(raise_open_files_limit()) {
         let _ = LAUNCHER.set(launcher);
     }
     None
+}
+
+/// The program that runs scripts: this one, if [`prepare`] was called.
+pub(crate) fn script_worker() -> Option<WorkerProgram> {
+    SCRIPT_WORKER.get().cloned()
 }
 
 /// Raises the soft limit on open files to the hard limit and returns the previous soft limit. Child processes

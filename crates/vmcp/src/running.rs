@@ -10,6 +10,7 @@ pub(crate) mod start_error;
 mod backends;
 mod levels;
 mod limits;
+pub(crate) mod scripts;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use vmcp_audit::{Audit, AuditSettings, Output};
 use vmcp_authz::AuthzPolicy;
@@ -30,6 +32,7 @@ use vmcp_federation::{Federation, NameKind};
 use vmcp_identity::{BearerAuthenticator, BearerPolicy};
 use vmcp_optimizer::Optimizer;
 use vmcp_ratelimit::{Limiter, Observer};
+use vmcp_script::{Scripts, WorkerProgram};
 use vmcp_timing::{Clock, SystemClock};
 use vmcp_workflow::Workflows;
 
@@ -41,7 +44,7 @@ use crate::running::gateway_info::AuthorizedInfo;
 use crate::running::listener::Listener;
 use crate::running::search::IndexUpdater;
 use crate::running::start_error::StartError;
-use crate::stack::{self, AddedLayer};
+use crate::stack::{self, AddedLayer, Stack};
 use crate::status::{GatewaySummary, StatusPages, StatusSources};
 use levels::LevelsFile;
 
@@ -67,8 +70,11 @@ pub struct Additions {
     /// Serves the lists of backends that an earlier process has saved in the state folder until the backends
     /// answer, and saves them and the records of tools for the next process. Default: false.
     pub saves_lists: bool,
-    /// Learns what happens in the runs of workflows.
+    /// Learns what happens in the runs of workflows and scripts.
     pub run_observer: Option<Arc<dyn RunObserver>>,
+    /// The program that runs scripts. Its `main` must call [`prepare`](crate::process::prepare) first. `None` for this
+    /// program, which has called it.
+    pub script_worker: Option<WorkerProgram>,
 }
 
 /// A gateway that is connected to its backends. It can be called in process through
@@ -91,6 +97,8 @@ pub struct RunningGateway {
     pub optimizer: Option<Arc<Optimizer>>,
     /// The workflows. `None` if there are none.
     pub workflows: Option<Arc<Workflows>>,
+    /// The scripts. `None` without code mode.
+    pub scripts: Option<Arc<Scripts>>,
     authz: Option<Arc<AuthzPolicy>>,
     audit: Option<Arc<Audit>>,
     layers: Vec<&'static str>,
@@ -117,7 +125,7 @@ impl RunningGateway {
     /// # Errors
     /// When TLS towards the issuer or towards token endpoints cannot be set up.
     pub async fn start(settings: Settings, additions: Additions) -> Result<Self, StartError> {
-        let Additions { audit: output, layers, persists_levels, saves_lists, run_observer } = additions;
+        let Additions { audit: output, persists_levels, saves_lists, .. } = additions;
         let (processes_max, virtual_tools) = (settings.process_count_worst_case(), settings.virtual_tools());
         let Settings {
             name,
@@ -133,6 +141,7 @@ impl RunningGateway {
             loop_breaker: loops,
             optimizer,
             workflows,
+            scripts,
             audit,
             namespace,
             log_level: _,
@@ -142,9 +151,8 @@ impl RunningGateway {
         let metrics = Metrics::new(&namespace, &name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let edge = start_edge_policy(edge, (&aggregation, virtual_tools), &clock, &metrics)?;
-        let lists = backends::lists_folder(&admin, saves_lists);
-        let (backends, counted) = backends::start(backends, &name, process_count_max, lists, &metrics)?;
-        let federation = backends::federate(&aggregation, (&admin, saves_lists), health, counted)?;
+        let (started, saved) = ((backends, process_count_max, &*name), (&admin, saves_lists));
+        let (backends, federation) = backends::start(started, saved, (&aggregation, health), &metrics)?;
         metrics.set_name_check(listed_name_check(federation.clone(), edge.virtual_tools.clone()));
         let levels = if persists_levels { LevelsFile::for_settings(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
@@ -158,16 +166,14 @@ impl RunningGateway {
             loops,
             optimizer: optimizer.clone(),
             workflows,
+            scripts: scripts::with_worker(scripts, additions.script_worker)?,
             audit: audit.clone(),
             metrics: metrics.clone(),
-            added: stack::AddedParts { layers, run_observer },
+            added: stack::AddedParts { layers: additions.layers, run_observer: additions.run_observer },
         };
         let stack = stack::build(federation.clone(), parts);
-        // This must run after the stack is complete. The stack reports to the limiter which tools are
-        // virtual. Without that, the limiter would warn that rules for virtual tools match no tool.
-        limits::spawn_plan_preparation(&federation, limiter.as_ref());
-        let index_updater = IndexUpdater::start(optimizer.as_ref(), &federation, &stack.exposed);
         Ok(Self {
+            _index_updater: prepare_lists(&federation, limiter.as_ref(), optimizer.as_ref(), &stack),
             gateway: stack.gateway,
             exposed: stack.exposed,
             authorized: stack.authorized,
@@ -175,6 +181,7 @@ impl RunningGateway {
             limiter,
             optimizer,
             workflows: stack.workflows,
+            scripts: stack.scripts,
             authz,
             audit,
             layers: stack.layers,
@@ -185,7 +192,6 @@ impl RunningGateway {
             backends,
             levels_file: levels,
             shutdown_started: Arc::default(),
-            _index_updater: index_updater,
         })
     }
 
@@ -228,6 +234,7 @@ impl RunningGateway {
         let (policy, gateway) = (self.edge.clone(), self.gateway.clone());
         let path = policy.path.clone();
         let pages = self.status_pages(None);
+        self.start_spare_workers();
         let edge = HttpEdge::new(socket, policy, gateway, self.gateway_info(), Some(pages));
         let edge = edge.with_observer(self.metrics.clone());
         Listener::new(edge, path, self.shutdown_started.clone())
@@ -256,10 +263,18 @@ impl RunningGateway {
     ) -> io::Result<()> {
         let gateway = self.gateway.clone();
         let policy = self.edge.clone();
+        self.start_spare_workers();
         let shutdown_started_at =
             vmcp_edge::serve_stdio(policy, gateway, self.gateway_info(), input, output, ends).await?;
         let _ = self.shutdown_started.set(shutdown_started_at);
         Ok(())
+    }
+
+    /// Starts processes for scripts in advance, because clients are about to come.
+    fn start_spare_workers(&self) {
+        if let Some(scripts) = self.scripts.as_ref().filter(|_| Handle::try_current().is_ok()) {
+            scripts.start_spares();
+        }
     }
 
     /// The information about the gateway that the edges need in addition to the stack.
@@ -280,6 +295,7 @@ impl RunningGateway {
             limiter: self.limiter.clone(),
             optimizer: self.optimizer.clone(),
             workflows: self.workflows.clone(),
+            scripts: self.scripts.clone(),
             layers: self.layers.clone(),
             metrics: self.metrics.clone(),
             authz: self.authz.clone(),
@@ -298,11 +314,27 @@ impl RunningGateway {
             self.edge.limits.shutdown_grace.saturating_sub(shutdown_started_at.elapsed() + AUDIT_GRACE * 2);
         let grace = time_left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
         tokio::join!(limits::shut_down(self.limiter, self.levels_file), self.backends.shutdown(grace));
+        if let Some(scripts) = self.scripts {
+            scripts.stop();
+        }
         if let Some(audit) = self.audit {
             // Runs on the blocking pool, because it waits for a disk.
             let _ = tokio::task::spawn_blocking(move || audit.flush(AUDIT_GRACE)).await;
         }
     }
+}
+
+/// Prepares limits and search for the tools, now and when they change.
+fn prepare_lists(
+    federation: &Federation,
+    limiter: Option<&Arc<Limiter>>,
+    optimizer: Option<&Arc<Optimizer>>,
+    stack: &Stack,
+) -> Option<Arc<IndexUpdater>> {
+    // This must run after the stack is complete. The stack reports to the limiter which tools are virtual. Without that,
+    // the limiter would warn that rules for virtual tools match no tool.
+    limits::spawn_plan_preparation(federation, limiter);
+    IndexUpdater::start(optimizer, federation, &stack.exposed)
 }
 
 /// Starts the authenticator of callers, and counts its outcomes.

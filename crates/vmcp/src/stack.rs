@@ -13,11 +13,13 @@ use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
 use vmcp_ratelimit::{
     FailureCharge, Limiter, LimitsResource, MethodsRateLimited, RateLimited, Reserver, VirtualRateLimited,
 };
+use vmcp_script::{ScriptPolicy, ScriptPorts, Scripts, WorkerProgram};
 use vmcp_timing::SystemClock;
 use vmcp_workflow::{Workflow, WorkflowPorts, Workflows};
 
 use crate::metrics::Metrics;
 use crate::metrics::observe::Observed;
+use crate::running::scripts::ScriptSearch;
 use crate::time_of_day;
 
 /// The stack, and two of its inner parts that have no virtual tools.
@@ -30,6 +32,8 @@ pub(crate) struct Stack {
     pub(crate) authorized: SharedGateway,
     /// The layer of workflows. `None` without workflows.
     pub(crate) workflows: Option<Arc<Workflows>>,
+    /// The layer of scripts. `None` without code mode.
+    pub(crate) scripts: Option<Arc<Scripts>>,
     /// The names of the layers that are in use, from the innermost to the outermost.
     pub(crate) layers: Vec<&'static str>,
 }
@@ -42,6 +46,7 @@ pub(crate) struct StackParts {
     pub(crate) loops: Option<LoopPolicy>,
     pub(crate) optimizer: Option<Arc<Optimizer>>,
     pub(crate) workflows: WorkflowSettings,
+    pub(crate) scripts: Option<(ScriptPolicy, WorkerProgram)>,
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) added: AddedParts,
@@ -50,7 +55,7 @@ pub(crate) struct StackParts {
 /// What the embedding program adds.
 pub(crate) struct AddedParts {
     pub(crate) layers: Vec<AddedLayer>,
-    /// Learns what happens in the runs of workflows.
+    /// Learns what happens in the runs of workflows and scripts.
     pub(crate) run_observer: Option<Arc<dyn RunObserver>>,
 }
 
@@ -100,7 +105,8 @@ impl StackBuilder {
 /// Builds the stack over a federation, from the innermost to the outermost. A layer that has nothing to do is
 /// left out.
 pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
-    let StackParts { policy, authz, limiter, loops, optimizer, workflows, audit, metrics, added } = parts;
+    let StackParts { policy, authz, limiter, loops, optimizer, workflows, scripts, audit, metrics, added } =
+        parts;
     let virtual_names = optimizer.as_ref().map(|optimizer| optimizer.virtual_names().clone());
     let (around_calls, around_requests): (Vec<_>, Vec<_>) =
         added.layers.into_iter().partition(|layer| layer.position == Position::Call);
@@ -122,11 +128,12 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     builder.wrap_added(around_calls);
     // Outside the limiter and the records, because each step is charged and recorded. Inside exposure, because steps may
     // call hidden tools.
-    let observers =
-        RunObservers { metrics: metrics.clone(), audit: audit.clone(), added: added.run_observer };
+    let observers: Arc<dyn RunObserver> =
+        Arc::new(RunObservers { metrics: metrics.clone(), audit: audit.clone(), added: added.run_observer });
+    let reserver = limiter.as_ref().map(|limiter| reserver(&federation, limiter));
     let ports = WorkflowPorts {
-        reserver: limiter.as_ref().map(|limiter| reserver(&federation, limiter)),
-        observer: Some(Arc::new(observers)),
+        reserver: reserver.clone(),
+        observer: Some(observers.clone()),
         info: Some(info),
         now: time_of_day,
     };
@@ -151,6 +158,10 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     if let Some(limiter) = limiter.clone().filter(|limiter| limiter.has_limits_resource()) {
         builder.wrap("limits-resource", |inner| LimitsResource::wrap(inner, limiter));
     }
+    // Outside every layer that narrows what a caller sees, because a script may call what its caller may call. Inside the
+    // optimizer, which lists the script tool too.
+    let ports = RunPorts { reserver, observers, optimizer: optimizer.clone() };
+    let scripts = scripts.map(|settings| wrap_scripts(&mut builder, settings, ports, limiter.as_ref()));
     // Outside every layer that narrows what a caller sees: it searches only the tools that its caller may
     // list.
     if let Some(optimizer) = optimizer {
@@ -178,7 +189,7 @@ pub(crate) fn build(federation: Federation, parts: StackParts) -> Stack {
     // Outermost: it sees each request as the client made it, and the outcome of all inner layers.
     builder.wrap("observe", |inner| Observed::wrap(inner, metrics));
     let StackBuilder { gateway, layers } = builder;
-    Stack { gateway, exposed, authorized, workflows, layers }
+    Stack { gateway, exposed, authorized, workflows, scripts, layers }
 }
 
 /// Adds the layer of workflows, and the one that charges for calls of workflows themselves. A call of a workflow is
@@ -202,6 +213,34 @@ fn wrap_workflows(
         });
     }
     Some(layer)
+}
+
+/// What scripts use of the other parts.
+struct RunPorts {
+    reserver: Option<Arc<dyn ReserveBudget>>,
+    observers: Arc<dyn RunObserver>,
+    optimizer: Option<Arc<Optimizer>>,
+}
+
+/// Adds the layer of scripts, and the one that charges for calls of the script tool itself, if a rule names it.
+fn wrap_scripts(
+    builder: &mut StackBuilder,
+    (policy, program): (ScriptPolicy, WorkerProgram),
+    ports: RunPorts,
+    limiter: Option<&Arc<Limiter>>,
+) -> Arc<Scripts> {
+    let RunPorts { reserver, observers, optimizer } = ports;
+    let search = ScriptSearch::new(builder.gateway.clone(), optimizer);
+    let ports = ScriptPorts { program, reserver, observer: Some(observers), search: Some(Arc::new(search)) };
+    let layer = Scripts::wrap(builder.gateway.clone(), policy, ports);
+    builder.wrap("scripts", |_| layer.clone());
+    if let Some(limiter) = limiter.cloned() {
+        let tools: Vec<Tool> = vmcp_script::plain_tool().into_iter().collect();
+        builder.wrap("ratelimit-scripts", |inner| {
+            VirtualRateLimited::wrap(inner, limiter, &tools, FailureCharge::Refunded)
+        });
+    }
+    layer
 }
 
 /// Charges limits for several calls in advance.

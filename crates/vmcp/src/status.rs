@@ -27,6 +27,7 @@ use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, LimiterStatus, OnStoreFailure, Wait};
+use vmcp_script::{Scripts, ScriptsStatus};
 use vmcp_workflow::Workflows;
 
 use crate::metrics::Metrics;
@@ -52,6 +53,7 @@ pub(crate) struct StatusSources {
     /// The tool search. `None` if it is not configured.
     pub(crate) optimizer: Option<Arc<Optimizer>>,
     pub(crate) workflows: Option<Arc<Workflows>>,
+    pub(crate) scripts: Option<Arc<Scripts>>,
     /// The names of the layers, from the innermost to the outermost.
     pub(crate) layers: Vec<&'static str>,
     /// The counters of `/metrics`.
@@ -177,8 +179,9 @@ impl StatusPages {
     }
 
     fn status_json(&self, reader: AccessLevel) -> Value {
-        let StatusSources { summary: about, federation, limiter, optimizer, workflows, layers, .. } =
-            &self.sources;
+        let StatusSources {
+            summary: about, federation, limiter, optimizer, workflows, scripts, layers, ..
+        } = &self.sources;
         let GatewaySummary { name, group, process_count_max: processes_max, warnings } = about;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.health() == Health::Healthy);
@@ -205,6 +208,10 @@ impl StatusPages {
             "finding_count": finding_count,
             "limits": limiter.as_ref().map(|limiter| limiter_json(limiter)),
             "workflows": workflows.as_ref().filter(|_| names_tools).map(|workflows| workflows_json(workflows)),
+            "scripts": scripts.as_ref().map(|scripts| {
+                let ScriptsStatus { running, spare_workers, start_error } = scripts.status();
+                json!({"running": running, "spare_workers": spare_workers, "start_error": start_error})
+            }),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
                 json!({"tools": tool_count, "vectors": vector_count, "model": model, "bytes": bytes})

@@ -94,6 +94,11 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
+    /// The identifier of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The standard library's handle of the process, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child

@@ -2,7 +2,8 @@
 //! client and every path.
 
 use std::cell::RefCell;
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ compositeTools:
   - {name: run_echo, description: d, steps: [{id: a, tool: echo, arguments: {text: "{{.params.text}}"}}]}
   - {name: run_whoami, description: d, steps: [{id: a, tool: whoami}]}
 "#;
+
+const SCRIPTS: &str = "codeMode: {enabled: true}\n";
 
 /// The limited tool, and a tool without a limit.
 const LIMITED: &str = "echo";
@@ -74,6 +77,23 @@ fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'st
         "workflow, call_tool",
         Box::new(move |tool| ask_by_name(&mut client, &format!("run_{tool}"))),
     ));
+    for (name, family) in [
+        ("script, with sessions", ProtocolFamily::Sessions),
+        ("script, 2026-07-28", ProtocolFamily::Stateless),
+    ] {
+        let mut client = HttpClient::open(&gateway.url, family)?;
+        routes.push((name, Box::new(move |tool| ask_in_script(&mut client, tool))));
+    }
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Stateless)?;
+    routes.push((
+        "script, call_tool",
+        Box::new(move |tool| {
+            let parameters = json!({"script": script_of(tool)});
+            let arguments = json!({"tool_name": "execute_tool_script", "parameters": parameters});
+            let answer = client.ask("tools/call", json!({"name": "call_tool", "arguments": arguments}))?;
+            Ok(serde_json::from_str(&answer.text)?)
+        }),
+    ));
     for (name, family) in
         [("stdio, with sessions", ProtocolFamily::Sessions), ("stdio, 2026-07-28", ProtocolFamily::Stateless)]
     {
@@ -89,12 +109,56 @@ fn routes(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'st
         };
         routes.push((name, Box::new(move |tool| ask_by_name(&mut *same.borrow_mut(), tool))));
     }
-    let (direct, by_name) = (file.to_owned(), file.to_owned());
-    routes.push(("vmcp call", Box::new(move |tool| shell(&direct, tool, r#"{"text": "x"}"#))));
-    let arguments = |tool: &str| json!({"tool_name": tool, "parameters": {"text": "x"}}).to_string();
-    routes
-        .push(("vmcp call call_tool", Box::new(move |tool| shell(&by_name, "call_tool", &arguments(tool)))));
+    routes.extend(shell_routes(file));
     Ok(routes)
+}
+
+/// The paths of the command line.
+fn shell_routes(file: &std::path::Path) -> [(&'static str, Call); 4] {
+    let route = |words: fn(&str) -> Vec<String>, input: fn(&str) -> String| -> Call {
+        let file = file.to_owned();
+        Box::new(move |tool| shell(&file, &words(tool), &input(tool)))
+    };
+    let nothing = |_: &str| String::new();
+    [
+        ("vmcp call", route(|tool| to_words(["call", tool, r#"{"text": "x"}"#]), nothing)),
+        (
+            "vmcp call call_tool",
+            route(
+                |tool| {
+                    let arguments = json!({"tool_name": tool, "parameters": {"text": "x"}}).to_string();
+                    to_words(["call", "call_tool", &arguments])
+                },
+                nothing,
+            ),
+        ),
+        (
+            "vmcp workflow run",
+            route(
+                |tool| {
+                    let arguments = if tool == LIMITED { r#"{"text": "x"}"# } else { "{}" };
+                    to_words(["workflow", "run", &format!("run_{tool}"), arguments])
+                },
+                nothing,
+            ),
+        ),
+        ("vmcp script run", route(|_| to_words(["script", "run", "-"]), script_of)),
+    ]
+}
+
+fn to_words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).to_vec()
+}
+
+/// A script that calls a tool.
+fn script_of(tool: &str) -> String {
+    format!("return await callTool({tool:?}, {{text: \"x\"}})")
+}
+
+fn ask_in_script(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
+    let arguments = json!({"script": script_of(tool)});
+    let answer = client.ask("tools/call", json!({"name": "execute_tool_script", "arguments": arguments}))?;
+    Ok(serde_json::from_str(&answer.text)?)
 }
 
 fn ask(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
@@ -108,12 +172,15 @@ fn ask_by_name(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&answer.text)?)
 }
 
-/// Calls a tool with the command line, which prints a refusal as text, and returns it in the form of the
+/// Runs a command that calls a tool, which prints a refusal as text, and returns it in the form of the
 /// other paths.
-fn shell(file: &std::path::Path, tool: &str, arguments: &str) -> anyhow::Result<Value> {
+fn shell(file: &std::path::Path, words: &[String], input: &str) -> anyhow::Result<Value> {
     let mut command = Command::new(binary("vmcp")?);
-    command.args(["call", tool, arguments, "--json", "--config"]).arg(file);
-    let output = command.output()?;
+    command.args(words).args(["--json", "--config"]).arg(file);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    child.stdin.take().context("the command has no input")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
     let said = String::from_utf8(output.stderr)?;
     if output.status.success() {
         return Ok(json!({"result": serde_json::from_slice::<Value>(&output.stdout)?}));
@@ -133,13 +200,13 @@ fn refusal(message: &Value) -> Option<(i64, String, u64)> {
 fn every_route_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
     // One token for each path, and no refill while the test runs.
-    let text = configured(&limits(13, "10000h", &redis, &format!("{OPTIMIZER}{WORKFLOWS}")))?;
+    let text = configured(&limits(18, "10000h", &redis, &format!("{OPTIMIZER}{WORKFLOWS}{SCRIPTS}")))?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, &text)?;
     let gateway = Gateway::start(&text)?;
     let mut paths = routes(&gateway, &file)?;
-    assert_eq!(paths.len(), 13, "a token for each path");
+    assert_eq!(paths.len(), 18, "a token for each path");
     for (name, call) in &mut paths {
         let answer = call(LIMITED)?;
         ensure!(refusal(&answer).is_none(), "{name} has a token: {answer}");

@@ -29,12 +29,6 @@ pub(crate) const UNSUPPORTED: &[UnsupportedFeature] = &[
         remedy: REMOVE,
     },
     UnsupportedFeature {
-        path: "codeMode",
-        feature: "code mode",
-        is_requested: |file| file.code_mode.as_ref().is_some_and(|mode| mode.enabled == Some(true)),
-        remedy: REMOVE,
-    },
-    UnsupportedFeature {
         path: "authServerConfig",
         feature: "an authorization server",
         is_requested: |file| file.auth_server_config.is_some(),

@@ -1,4 +1,4 @@
-//! The sections of the config file that belong to single features: optimizer, code mode, session storage, telemetry and audit. Rate limits are in `limits`.
+//! The sections of the config file that belong to single features: optimizer, session storage, telemetry and audit. Rate limits are in `limits`, and scripts in `code_mode`.
 
 use std::collections::BTreeMap;
 
@@ -74,20 +74,6 @@ pub(crate) enum EmbeddingProvider {
 pub(crate) enum ReturnSchemas {
     Full,
     Compact,
-}
-
-/// Code mode: one tool that runs a script which calls other tools. Not in this build.
-#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct CodeMode {
-    /// Turns code mode on; `true` is refused in this build. Left out: false.
-    pub(crate) enabled: Option<bool>,
-    /// The largest number of steps of a script. Left out: 100000.
-    pub(crate) step_limit: Option<u64>,
-    /// The largest number of calls that a script may have in flight. Left out: 10.
-    pub(crate) parallel_max_concurrency: Option<u32>,
-    /// The time-out of each call that a script makes. Left out: 30s.
-    pub(crate) tool_call_timeout: Option<GoDuration>,
 }
 
 /// The store for sessions. Sessions always stay in the memory of this process; a Redis server is used for

@@ -21,7 +21,7 @@ Keys without an example belong to features that this build refuses with a messag
 ";
 
 /// Configurations that use keys with realistic values. The first value that is found is the example.
-pub(super) const EXAMPLES: [&str; 21] = [
+pub(super) const EXAMPLES: [&str; 22] = [
     include_str!("../../../../examples/minimal.yaml"),
     include_str!("../../../../examples/stdio-servers.yaml"),
     include_str!("../../../../examples/remote-servers.yaml"),
@@ -42,6 +42,7 @@ pub(super) const EXAMPLES: [&str; 21] = [
     include_str!("../../../../examples/all-keys/redis-sentinel.yaml"),
     include_str!("../../../../examples/all-keys/without-effect.yaml"),
     include_str!("../../../../examples/all-keys/workflows.yaml"),
+    include_str!("../../../../examples/all-keys/scripts.yaml"),
     include_str!("../../tests/files/full.yaml"),
 ];
 

@@ -1,4 +1,4 @@
-//! The names of the two tools that the optimizer lists instead of all others. Layers that record or limit calls
+//! The names of the tools that the gateway itself offers, apart from workflows. Layers that record or limit calls
 //! distinguish them from the tools of backends.
 
 use std::borrow::Cow;
@@ -7,6 +7,9 @@ use std::borrow::Cow;
 pub const FIND_TOOL: &str = "find_tool";
 /// The usual name of the virtual tool that calls. Records name this path to a tool by it, whatever clients see.
 pub const CALL_TOOL: &str = "call_tool";
+
+/// The name of the virtual tool that runs a script. It is ToolHive's, and clients' prompts name it.
+pub const EXECUTE_TOOL_SCRIPT: &str = "execute_tool_script";
 
 /// The names that clients see of the two virtual tools.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -78,7 +78,7 @@ pub struct CallContext {
     pub origin: CallOrigin,
     /// Rate-limit budget reserved in advance by a layer that composes several calls. The call spends it.
     pub reservation: Option<Reservation>,
-    /// The workflow that the call is a step of.
+    /// The workflow or script that makes the call.
     pub run: Option<CallRun>,
     /// Kept alive until the backend has finished its work on the call, even after cancellation.
     pub hold: Option<WorkHold>,

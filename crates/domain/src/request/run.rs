@@ -11,6 +11,8 @@ pub use observer::{RunEvent, RunObserver, RunOutcome, StepAction, StepReport, St
 pub enum RunKind {
     /// A workflow of the operator.
     Workflow,
+    /// A script of the client.
+    Script,
 }
 
 /// The run that a call is a part of, and the call's place in it.

@@ -33,6 +33,13 @@ Examples:
   vmcp init --from ~/.cursor/mcp.json -o vmcp.yaml
   vmcp init --from manifests.yaml --server team-tools -o vmcp.yaml";
 
+pub(crate) const SCRIPT: &str = "\
+Examples:
+  vmcp script run count.js --data '{\"days\": 90}'
+  vmcp script run count.js --check          does it compile, and do its tools exist?
+  echo 'return Object.keys(tools)' | vmcp script run -
+  vmcp script types > tools.d.ts            declarations for an editor";
+
 pub(crate) const TOOLS: &str = "\
 Examples:
   vmcp tools                                a table, shortened to the width of the terminal

@@ -43,7 +43,7 @@ pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow
     let explanation = match action {
         Action::CallTool => {
             let virtual_tools = settings.virtual_tools();
-            let tools = offered(settings, |gateway, ctx| gateway.list_tools(ctx)).await?;
+            let tools = Box::pin(offered(settings, |gateway, ctx| gateway.list_tools(ctx))).await?;
             let tool = tools.iter().find(|tool| tool.name.as_str() == name);
             if virtual_tools.contains(&name) {
                 terminal::print_error(format_args!(
@@ -65,7 +65,7 @@ pub(crate) async fn explain(mut settings: Settings, args: ExplainArgs) -> anyhow
             policy.explain(&caller, &request.with_arguments(arguments.as_ref()))
         }
         Action::GetPrompt => {
-            let prompts = offered(settings, |gateway, ctx| gateway.list_prompts(ctx)).await?;
+            let prompts = Box::pin(offered(settings, |gateway, ctx| gateway.list_prompts(ctx))).await?;
             let prompt = prompts.iter().find(|prompt| prompt.name.as_str() == name);
             if prompt.is_none() {
                 terminal::print_error(format_args!(

@@ -3,9 +3,7 @@
 mod check;
 mod mock;
 mod plan;
-mod questions;
 mod run;
-mod run_log;
 
 use std::process::ExitCode;
 

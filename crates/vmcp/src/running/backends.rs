@@ -20,7 +20,7 @@ use crate::tool_records::ToolRecordsFile;
 const LISTS_FOLDER: &str = "lists";
 
 /// The folder for the last known lists of backends, if the gateway saves them and has a state folder.
-pub(super) fn lists_folder(admin: &AdminSettings, saves_lists: bool) -> Option<PathBuf> {
+fn lists_folder(admin: &AdminSettings, saves_lists: bool) -> Option<PathBuf> {
     admin.state_folder.as_deref().filter(|_| saves_lists).map(|folder| folder.join(LISTS_FOLDER))
 }
 
@@ -28,7 +28,7 @@ pub(super) fn lists_folder(admin: &AdminSettings, saves_lists: bool) -> Option<P
 ///
 /// # Errors
 /// As [`tool_pins`].
-pub(super) fn federate(
+fn federate(
     policy: &AggregationPolicy,
     (admin, is_writer): (&AdminSettings, bool),
     health: HealthPolicy,
@@ -57,23 +57,26 @@ fn tool_pins(
     }
 }
 
-/// Starts the backends and counts the requests to each of them.
+/// Starts the backends, counts the requests to each of them, and makes them one.
+///
+/// # Errors
+/// If TLS towards token endpoints cannot be set up, or as [`tool_pins`].
 pub(super) fn start(
-    policies: Vec<BackendPolicy>,
-    gateway_name: &str,
-    process_count_max: usize,
-    lists_folder: Option<PathBuf>,
+    (policies, process_count_max, gateway_name): (Vec<BackendPolicy>, usize, &str),
+    (admin, saves_lists): (&AdminSettings, bool),
+    (aggregation, health): (&AggregationPolicy, HealthPolicy),
     metrics: &Metrics,
-) -> Result<(Backends, Vec<Arc<dyn Backend>>), StartError> {
+) -> Result<(Backends, Federation), StartError> {
     // The client name and version that the gateway sends to backends.
     let identity =
         ClientInfo { name: gateway_name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let processes = process::process_policy(process_count_max);
     let counters = backend_counters(&policies, metrics);
-    let backends = Backends::start(policies, &identity, &processes, lists_folder.as_deref())
+    let lists = lists_folder(admin, saves_lists);
+    let backends = Backends::start(policies, &identity, &processes, lists.as_deref())
         .map_err(StartError::TokenEndpointTls)?;
-    let counted_backends = backends.all().cloned().zip(counters);
-    let counted_backends =
-        counted_backends.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
-    Ok((backends, counted_backends))
+    let counted = backends.all().cloned().zip(counters);
+    let counted = counted.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
+    let federation = federate(aggregation, (admin, saves_lists), health, counted)?;
+    Ok((backends, federation))
 }

@@ -24,6 +24,11 @@ pub enum StartError {
     /// TLS towards the issuer of callers' tokens cannot be set up.
     #[error("no TLS towards the issuer: {0}")]
     IssuerTls(TlsError),
+    /// Scripts need a program that runs them.
+    #[error(
+        "`codeMode` runs scripts in processes of this program, which must call `vmcp::process::prepare` first in its `main`"
+    )]
+    NoScriptWorker,
     /// The file for audit records cannot be opened.
     #[error("{0}")]
     AuditFile(#[from] io::Error),

@@ -9,6 +9,7 @@ incomingAuth:
   type: local
   authz: {type: cedar, policies: ["permit(principal, action, resource);"]}
 optimizer: {}
+codeMode: {enabled: true}
 compositeTools: [{name: w, description: d, steps: [{id: a, tool: t}]}]
 loopBreaker: {}
 audit: {enabled: true}
@@ -34,7 +35,9 @@ async fn the_order_is_pinned() {
         passthrough_layer(Position::Request, "requests-2"),
         passthrough_layer(Position::Call, "calls-2"),
     ];
-    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers, ..Additions::default() };
+    let script_worker = Some(crate::process::WorkerProgram::at("no-program".into()));
+    let additions =
+        Additions { audit: Some(Box::new(std::io::sink())), layers, script_worker, ..Additions::default() };
     let gateway = RunningGateway::start(settings, additions).await.unwrap();
     assert_eq!(
         gateway.layers(),
@@ -50,6 +53,8 @@ async fn the_order_is_pinned() {
             "exposure",
             "authz",
             "limits-resource",
+            "scripts",
+            "ratelimit-scripts",
             "optimizer",
             "ratelimit-virtual",
             "ratelimit-methods",

@@ -65,7 +65,7 @@ impl Run<'_> {
             }));
         }
         let (took, step_count) = (self.state.clock.elapsed(), self.workflow.steps.len());
-        self.report(&RunEvent::Ended { outcome, took, step_count, reply });
+        self.report(&RunEvent::Ended { outcome, took, cpu_time: None, step_count, reply });
     }
 
     /// Tells the client how many steps have ended, if it wants to know.

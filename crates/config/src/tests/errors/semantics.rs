@@ -602,6 +602,27 @@ rateLimiting: {perUser: {maxTokens: 10, refillPeriod: {duration: 1m0s}}}
 ",
     ),
     (
+        "scripts with bounds that are none",
+        "
+name: a
+backends: [{name: b, command: c}]
+compositeTools: [{name: execute_tool_script, description: d, steps: [{id: e, tool: b.run}]}]
+codeMode:
+  enabled: true
+  stepLimit: -1
+  parallelMaxConcurrency: 101
+  toolCallTimeout: 0s
+  timeout: 11m
+  cpuTime: 500ms
+  maxMemoryBytes: 1024
+  maxCalls: 0
+  maxScriptBytes: 2000000
+  maxRuns: 0
+  spareWorkers: 17
+  tools: {allow: [''], deny: [x]}
+",
+    ),
+    (
         "sections that only the Kubernetes operator can resolve",
         "
 name: a

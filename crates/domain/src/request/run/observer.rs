@@ -1,4 +1,4 @@
-//! [`RunObserver`]: learns what happens in the runs of workflows.
+//! [`RunObserver`]: learns what happens in the runs of workflows and scripts.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub trait RunObserver: Send + Sync {
 pub enum RunEvent<'a> {
     /// The run started.
     Started {
-        /// The arguments, with the defaults of the parameters.
+        /// The arguments of a workflow, with the defaults of its parameters. Of a script, how long it is.
         parameters: &'a Json,
         /// How long the run may take.
         timeout: Duration,
@@ -41,7 +41,9 @@ pub enum RunEvent<'a> {
         outcome: RunOutcome,
         /// How long it took, without the time that people needed to answer.
         took: Duration,
-        /// How many steps the workflow has.
+        /// The processor time of a script, as far as it is known. `None` for workflows.
+        cpu_time: Option<Duration>,
+        /// How many steps the workflow has, or how many calls the script made.
         step_count: usize,
         /// The answer. `None` if the run has none: its caller left, or gets an error instead.
         reply: Option<&'a Reply>,
@@ -114,9 +116,9 @@ impl StepStatus {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// All steps ended, or were skipped.
+    /// All steps ended or were skipped, or the script has a value.
     Completed,
-    /// A step failed, the result could not be built, or the caller left.
+    /// A step or the script failed, the result could not be built, or the caller left.
     Failed,
     /// The run, or the step that ended it, took too long.
     TimedOut,

@@ -15,6 +15,8 @@ use vmcp_domain::{
 use vmcp_json::Json;
 use vmcp_workflow::Workflow;
 
+use crate::commands::runs::questions::Answers;
+
 /// The results of each step, in the order of its calls. The last one is repeated.
 pub(super) type MockResults = BTreeMap<String, Vec<Value>>;
 
@@ -167,4 +169,11 @@ impl Gateway for MockTools {
     fn task<'a>(&'a self, _ctx: &'a CallContext, _request: TaskRequest) -> GatewayFuture<'a, Reply> {
         not_mocked()
     }
+}
+
+/// The members of a mock file that are answers to questions.
+pub(super) fn mock_answers(results: &MockResults) -> Answers {
+    let is_answer = |results: &[Value]| results.iter().all(|result| result["action"].is_string());
+    let answers = results.iter().filter(|(_, results)| is_answer(results));
+    answers.map(|(step, results)| (step.clone(), results.clone())).collect()
 }

@@ -9,13 +9,14 @@ use vmcp::config::Settings;
 use vmcp::{AddedLayer, Additions, Position, RunningGateway};
 use vmcp_domain::{
     CallContext, CallOrigin, CallTool, Caller, ClientPort, Error, Gateway as _, Reply, SharedGateway,
+    StepAction,
 };
 use vmcp_workflow::{Workflow, WorkflowPolicy, WorkflowPorts, Workflows};
 
 use super::find_workflow;
 use super::mock::{self, MockTools};
-use super::questions::{self, AnsweringClient, Answers};
-use super::run_log::{PrintedCalls, RunLog};
+use crate::commands::runs::questions::{self, AnsweringClient, Answers};
+use crate::commands::runs::run_log::{PrintedCalls, RunLog};
 use crate::commands::{interrupted, parse_arguments, print_reply, serve, until_interrupted};
 use crate::{start_progress, terminal};
 
@@ -37,18 +38,18 @@ pub(super) async fn run(settings: Settings, asked: RunArguments) -> anyhow::Resu
     let results = asked.mock.as_deref().map(mock::read).transpose()?;
     if let Some(results) = &results {
         mock::check(&workflow, results)?;
-        for (step, of_step) in questions::mock_answers(results) {
+        for (step, of_step) in mock::mock_answers(results) {
             answers.entry(step).or_insert(of_step);
         }
     }
-    questions::check(&workflow, &answers)?;
+    check_answers(&workflow, &answers)?;
     let outcome = match results {
         Some(results) => {
             let run = Box::pin(run_mocked(workflow, request, (results, answers)));
             let Some(outcome) = until_interrupted(run).await else { return Ok(interrupted()) };
             outcome
         }
-        None => match run_connected(settings, request, answers).await? {
+        None => match Box::pin(run_connected(settings, request, answers)).await? {
             Some(outcome) => outcome,
             None => return Ok(interrupted()),
         },
@@ -124,4 +125,23 @@ async fn why_not_offered(
     let workflows = gateway.workflows.as_ref().context("there are no workflows")?;
     let offers = workflows.offers(ctx).await?;
     Ok(offers.into_iter().find(|offer| offer.name == name).and_then(|offer| offer.why_not))
+}
+
+/// Refuses answers that no question can get, and a question that is always asked and would get none.
+fn check_answers(workflow: &Workflow, answers: &Answers) -> anyhow::Result<()> {
+    let questions: Vec<&str> =
+        workflow.step_kinds().filter(|(_, kind, _)| *kind == StepAction::Ask).map(|(id, _, _)| id).collect();
+    if let Some(step) = answers.keys().find(|step| !questions.contains(&step.as_str())) {
+        let known = if questions.is_empty() { "no step asks".to_owned() } else { questions.join(", ") };
+        anyhow::bail!("no step `{step}` asks a question; the steps that ask: {known}");
+    }
+    let certain =
+        workflow.step_kinds().filter(|(_, kind, is_certain)| *kind == StepAction::Ask && *is_certain);
+    let mut unanswered = certain.map(|(id, _, _)| id).filter(|id| !answers.contains_key(*id));
+    match unanswered.next() {
+        Some(step) if !questions::has_terminal() => anyhow::bail!(
+            "the step `{step}` asks a question; answer it with --answer {step}=JSON, or run the workflow on a terminal"
+        ),
+        Some(_) | None => Ok(()),
+    }
 }

@@ -16,13 +16,13 @@ const ARGUMENTS_MAX: usize = 400;
 
 /// Prints the steps of a run, and remembers which step asks.
 #[derive(Debug, Default)]
-pub(super) struct RunLog {
+pub(in crate::commands) struct RunLog {
     asking: Mutex<Option<String>>,
 }
 
 impl RunLog {
     /// The step that started to ask last.
-    pub(super) fn asking_step(&self) -> Option<String> {
+    pub(in crate::commands) fn asking_step(&self) -> Option<String> {
         self.asking.lock().clone()
     }
 }
@@ -64,8 +64,8 @@ impl RunObserver for RunLog {
 }
 
 /// Prints each call with its arguments.
-pub(super) struct PrintedCalls {
-    pub(super) inner: SharedGateway,
+pub(in crate::commands) struct PrintedCalls {
+    pub(in crate::commands) inner: SharedGateway,
 }
 
 #[deny(clippy::missing_trait_methods)]

@@ -10,20 +10,18 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use vmcp_domain::{
     AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, LogLevel, Question, QuestionKind,
-    StepAction,
 };
 use vmcp_json::{Json, Members};
-use vmcp_workflow::Workflow;
+use vmcp_runs::question::ASKED_AGAIN;
 
-use super::mock::MockResults;
 use super::run_log::RunLog;
 use crate::terminal;
 
 /// The answers by the identifiers of the steps that ask, each for one question after the other. The last is repeated.
-pub(super) type Answers = BTreeMap<String, Vec<Value>>;
+pub(in crate::commands) type Answers = BTreeMap<String, Vec<Value>>;
 
 /// Reads the answers of the command line: `STEP=JSON`, `STEP=decline` or `STEP=cancel`.
-pub(super) fn parse_answers(texts: &[String]) -> anyhow::Result<Answers> {
+pub(in crate::commands) fn parse_answers(texts: &[String]) -> anyhow::Result<Answers> {
     let mut answers = Answers::new();
     for text in texts {
         let (step, answer) = text
@@ -43,16 +41,9 @@ pub(super) fn parse_answers(texts: &[String]) -> anyhow::Result<Answers> {
     Ok(answers)
 }
 
-/// The members of a mock file that are answers to questions.
-pub(super) fn mock_answers(results: &MockResults) -> Answers {
-    let is_answer = |results: &[Value]| results.iter().all(|result| result["action"].is_string());
-    let answers = results.iter().filter(|(_, results)| is_answer(results));
-    answers.map(|(step, results)| (step.clone(), results.clone())).collect()
-}
-
 /// A client that answers questions.
 #[derive(Debug)]
-pub(super) struct AnsweringClient {
+pub(in crate::commands) struct AnsweringClient {
     capabilities: ClientCapabilities,
     log: Arc<RunLog>,
     answers: Mutex<Answers>,
@@ -65,7 +56,7 @@ pub(super) struct AnsweringClient {
 impl AnsweringClient {
     /// Answers with `answers`, and asks on the terminal what they do not answer. Without a terminal and without answers,
     /// the client cannot be asked.
-    pub(super) fn new(answers: Answers, log: Arc<RunLog>) -> Arc<Self> {
+    pub(in crate::commands) fn new(answers: Answers, log: Arc<RunLog>) -> Arc<Self> {
         let terminal = has_terminal().then(|| tokio::sync::Mutex::new(TerminalLines::start()));
         let mut declared = Members::new();
         if !answers.is_empty() || terminal.is_some() {
@@ -119,9 +110,6 @@ impl AnsweringClient {
     }
 }
 
-/// What follows the first text of a question that is asked again.
-const ASKED_AGAIN: &str = "\n\nThe last answer cannot be used";
-
 impl ClientPort for AnsweringClient {
     fn wants_progress(&self) -> bool {
         false
@@ -157,7 +145,8 @@ impl ClientPort for AnsweringClient {
     }
 }
 
-fn has_terminal() -> bool {
+/// Whether a person can be asked.
+pub(in crate::commands) fn has_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
@@ -225,25 +214,6 @@ fn typed(line: &str, kind: &str) -> Value {
     match kind {
         "string" => Value::from(line),
         _ => serde_json::from_str(line).unwrap_or_else(|_| Value::from(line)),
-    }
-}
-
-/// Refuses answers that no question can get, and a question that is always asked and would get none.
-pub(super) fn check(workflow: &Workflow, answers: &Answers) -> anyhow::Result<()> {
-    let questions: Vec<&str> =
-        workflow.step_kinds().filter(|(_, kind, _)| *kind == StepAction::Ask).map(|(id, _, _)| id).collect();
-    if let Some(step) = answers.keys().find(|step| !questions.contains(&step.as_str())) {
-        let known = if questions.is_empty() { "no step asks".to_owned() } else { questions.join(", ") };
-        anyhow::bail!("no step `{step}` asks a question; the steps that ask: {known}");
-    }
-    let certain =
-        workflow.step_kinds().filter(|(_, kind, is_certain)| *kind == StepAction::Ask && *is_certain);
-    let mut unanswered = certain.map(|(id, _, _)| id).filter(|id| !answers.contains_key(*id));
-    match unanswered.next() {
-        Some(step) if !has_terminal() => anyhow::bail!(
-            "the step `{step}` asks a question; answer it with --answer {step}=JSON, or run the workflow on a terminal"
-        ),
-        Some(_) | None => Ok(()),
     }
 }
 

@@ -1,0 +1,60 @@
+//! The check of a script that does not run.
+
+use serde_json::{Value, json};
+use vmcp_domain::{BoxFuture, Reply};
+use vmcp_json::Json;
+use vmcp_script_worker::{Failure, Outcome, Request};
+use vmcp_wire::tool_result;
+
+use crate::arguments::ScriptArguments;
+use crate::identifier::sanitized;
+use crate::mentions::named_tools;
+use crate::serve::{Host, ScriptEnd};
+use crate::tools::ScriptTools;
+
+/// A script that is only compiled asks for nothing.
+pub(crate) struct NoHost;
+
+impl Host for NoHost {
+    fn answer(&self, _id: u64, _request: Request) -> BoxFuture<'_, Outcome> {
+        Box::pin(std::future::ready(Outcome::Failure(Failure::default())))
+    }
+
+    fn log(&self, _line: &str) {}
+
+    fn progress(&self, _message: &str, _done: Option<f64>, _total: Option<f64>) {}
+
+    fn emit(&self, _item: Json) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What the check found: whether the script compiles, and which of the tools that it names exist.
+pub(crate) fn answer(asked: &ScriptArguments, end: &ScriptEnd, tools: &ScriptTools) -> Reply {
+    let is_known =
+        |name: &str| tools.get(name).is_some() || tools.names().iter().any(|known| sanitized(known) == name);
+    let named: Vec<(String, bool)> = named_tools(&asked.script)
+        .into_iter()
+        .map(|name| {
+            let known = is_known(&name);
+            (name, known)
+        })
+        .collect();
+    let error = match end {
+        ScriptEnd::Value(_) => Value::Null,
+        ScriptEnd::Failed(error) => json!({
+            "name": error.name, "message": error.message, "line": error.line, "column": error.column,
+        }),
+        ScriptEnd::Exceeded(text) => json!({"name": "Stopped", "message": text}),
+        ScriptEnd::Lost => json!({"name": "Stopped", "message": "the script ended its engine"}),
+    };
+    let is_ok = error.is_null() && named.iter().all(|(_, known)| *known);
+    let rows: Vec<Value> = named.iter().map(|(name, known)| json!({"name": name, "known": known})).collect();
+    let mut checked = json!({"ok": is_ok, "language": "javascript", "tools": rows});
+    if !error.is_null() {
+        checked["error"] = error;
+    }
+    let json = Json::encode(&checked).unwrap_or_else(|_| Json::empty_object());
+    let text = json.as_str().to_owned();
+    tool_result::structured(json, &text)
+}
