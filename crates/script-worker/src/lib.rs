@@ -7,12 +7,17 @@
 
 mod frame;
 mod gateway;
+mod identifier;
 mod javascript;
+mod language;
+mod log;
 mod message;
 mod sandbox;
+mod starlark;
 mod worker;
 
 pub use frame::{FRAME_BYTES_MAX, decode_length, encode_length, read as read_frame, write as write_frame};
+pub use identifier::{is_identifier, sanitized};
 pub use message::{Failure, FromWorker, Language, Outcome, Program, Request, ScriptError, ToWorker};
 pub use sandbox::{Bounds, Sandbox};
 pub use worker::{WORKER_ARGUMENT, run_if_requested, worker_arguments};

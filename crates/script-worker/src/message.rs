@@ -21,8 +21,8 @@ pub enum ToWorker {
 /// A script with what it may use.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Program {
-    /// The language.
-    pub language: Language,
+    /// The language. `None` finds it out.
+    pub language: Option<Language>,
     /// The text.
     pub script: String,
     /// An object, whose members the script reads.
@@ -33,6 +33,8 @@ pub struct Program {
     pub check_only: bool,
     /// The most bytes of memory of the engine.
     pub memory_bytes_max: usize,
+    /// The most calls of functions and turns of loops of a script in Starlark.
+    pub step_limit: u64,
     /// The longest result, in bytes of JSON.
     pub result_bytes_max: usize,
     /// The most bytes that the script may log. The rest is left out.
@@ -45,10 +47,23 @@ pub struct Program {
 pub enum Language {
     /// JavaScript (ES2024, without modules).
     JavaScript,
+    /// Starlark, as ToolHive runs it.
+    Starlark,
+}
+
+impl Language {
+    /// The name in arguments and answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JavaScript => "javascript",
+            Self::Starlark => "starlark",
+        }
+    }
 }
 
 /// The result of a request of a script.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The result.
@@ -76,6 +91,8 @@ pub struct Failure {
 pub enum FromWorker {
     /// The worker has locked itself in, and waits for a script.
     Ready,
+    /// The language that was found out, once before all else.
+    Language(Language),
     /// The script asks for something and waits for the answer.
     Request {
         /// An identifier that no other request of the script has.

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use crate::gateway::Gateway;
-use crate::javascript;
-use crate::message::{FromWorker, Language, Program, ToWorker};
+use crate::message::{FromWorker, Language, Program, ScriptError, ToWorker};
 use crate::sandbox::{self, Bounds, Sandbox};
+use crate::{javascript, language, starlark};
 
 /// The first argument of a worker process.
 pub const WORKER_ARGUMENT: &str = "script-worker";
@@ -41,6 +41,7 @@ pub fn run_if_requested(args: impl IntoIterator<Item = OsString>) -> Option<Exit
     else {
         return Some(ExitCode::FAILURE);
     };
+    starlark::prepare();
     // No reader of errors exists: the gateway sees that the worker ended.
     let done = sandbox::enter(sandbox, Bounds { address_space, cpu_seconds }).and_then(|()| run());
     Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -55,7 +56,12 @@ fn run() -> io::Result<()> {
 }
 
 fn run_program(gateway: &Rc<Gateway>, program: &Program) -> FromWorker {
-    match program.language {
+    let language = program.language.unwrap_or_else(|| language::detected(program));
+    if program.language.is_none() && gateway.send(&FromWorker::Language(language)).is_err() {
+        return FromWorker::Failed(ScriptError::default());
+    }
+    match language {
         Language::JavaScript => javascript::run(gateway, program),
+        Language::Starlark => starlark::run(gateway, program),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vmcp_domain::{Error, Reply, ResultType, RunOutcome};
 use vmcp_json::{Json, Members};
 use vmcp_runs::is_limit_refusal;
-use vmcp_script_worker::ScriptError;
+use vmcp_script_worker::{Language, ScriptError};
 
 use crate::host::{CallOutcome, CallRecord, LIMITED, RunHost, failure_of};
 use crate::policy::ScriptPolicy;
@@ -65,7 +65,7 @@ pub(crate) fn answer(
         ScriptEnd::Lost => (RunOutcome::Failed, stopped(host, &calls, &lost(policy, worker))),
     };
     let mut meta = Members::new();
-    meta.insert(META_KEY, report(id, &calls, took, worker.cpu_time));
+    meta.insert(META_KEY, report(host, (id, &calls), took, worker.cpu_time));
     members.insert("_meta", meta.to_json());
     let is_error = outcome != RunOutcome::Completed;
     Ok((outcome, Reply { members, is_error, result_type: ResultType::Complete, ttl: None }))
@@ -198,10 +198,15 @@ fn listed(calls: &[CallRecord]) -> Vec<Value> {
     listed.collect()
 }
 
-fn report(id: &str, calls: &[CallRecord], took: Duration, cpu_time: Option<Duration>) -> Json {
+fn report(
+    host: &RunHost<'_>,
+    (id, calls): (&str, &[CallRecord]),
+    took: Duration,
+    cpu_time: Option<Duration>,
+) -> Json {
     let mut report = json!({
         "id": id,
-        "language": "javascript",
+        "language": host.record.language().map(Language::as_str),
         "calls": listed(calls),
         "wallMs": millis(took),
     });

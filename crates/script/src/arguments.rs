@@ -16,7 +16,8 @@ pub(crate) struct ScriptArguments {
     pub(crate) script: String,
     /// An object.
     pub(crate) data: Json,
-    pub(crate) language: Language,
+    /// `None` finds it out.
+    pub(crate) language: Option<Language>,
     /// How many calls of which tools are reserved before the script starts.
     pub(crate) budget: Vec<(String, u64)>,
     /// Only checks the script.
@@ -50,8 +51,11 @@ pub(crate) fn read(arguments: Option<&Json>, policy: &ScriptPolicy) -> Result<Sc
         return Err(format!("'data' has {bytes} bytes, and at most {most} are allowed"));
     }
     let language = match given("language").map(|json| json.decode_string().unwrap_or_default()).as_deref() {
-        None | Some("javascript" | "js" | "auto") => Language::JavaScript,
-        Some(other) => return Err(format!("'language' must be javascript, and not {other:?}")),
+        None => policy.language,
+        Some("auto") => None,
+        Some("javascript" | "js") => Some(Language::JavaScript),
+        Some("starlark") => Some(Language::Starlark),
+        Some(other) => return Err(format!("'language' must be javascript or starlark, and not {other:?}")),
     };
     let check_only = match given("check").map(Json::as_str) {
         None | Some("false") => false,
@@ -111,7 +115,10 @@ mod tests {
             (r#"{"script":7}"#, "execute_tool_script requires a non-empty 'script' string argument"),
             (r#"{"script":"1","data":"x"}"#, "'data' argument must be an object, got string"),
             (r#"{"script":"1","data":[1]}"#, "'data' argument must be an object, got []interface {}"),
-            (r#"{"script":"1","language":"cobol"}"#, "'language' must be javascript, and not \"cobol\""),
+            (
+                r#"{"script":"1","language":"cobol"}"#,
+                "'language' must be javascript or starlark, and not \"cobol\"",
+            ),
             (r#"{"script":"1","budget":{"t":0}}"#, "'budget.t' must be an integer of at least 1"),
             (r#"{"script":"1","budget":{"t":1.5}}"#, "'budget.t' must be an integer of at least 1"),
             (

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 use vmcp_domain::{BoxFuture, CallContext, CallTool, Error, Reply, RunStep, SharedGateway};
 use vmcp_json::{Json, Members};
 use vmcp_runs::{RunClock, RunPort, question};
-use vmcp_script_worker::{Failure, Outcome, Request};
+use vmcp_script_worker::{Failure, Language, Outcome, Request};
 
 use crate::policy::ScriptPolicy;
 use crate::search::ToolSearch;
@@ -59,6 +59,10 @@ impl Host for RunHost<'_> {
             };
             answered.map_or_else(Outcome::Failure, Outcome::Value)
         })
+    }
+
+    fn language(&self, language: Language) {
+        self.record.keep_language(language);
     }
 
     fn log(&self, line: &str) {

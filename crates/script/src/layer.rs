@@ -177,7 +177,7 @@ impl Scripts {
             outer: ctx,
             tools: &offer.tools,
             clock: Arc::new(RunClock::start()),
-            record: RunRecord::new(self.policy.reply_bytes_max),
+            record: RunRecord::new(self.policy.reply_bytes_max, asked.language),
             question: tokio::sync::Mutex::new(()),
         };
         let report = RunReport::start(self.observer.as_deref(), &host, asked.script.len());
@@ -212,7 +212,7 @@ impl Scripts {
 
     /// Compiles a script, and says what it names.
     async fn check(&self, mut worker: Worker, asked: ScriptArguments, tools: &ScriptTools) -> Reply {
-        let host = crate::check::NoHost;
+        let host = crate::check::NoHost::default();
         let program = program(&asked, tools, &self.policy);
         let served = async {
             match worker.send(&ToWorker::Run(program)).await {
@@ -222,7 +222,7 @@ impl Scripts {
         };
         let end = tokio::time::timeout(self.policy.timeout, served).await.unwrap_or(ScriptEnd::Lost);
         worker.end().await;
-        crate::check::answer(&asked, &end, tools)
+        crate::check::answer(&asked, (&host, &end), tools)
     }
 
     fn bounds(&self) -> ServeBounds {
@@ -263,6 +263,7 @@ fn program(asked: &ScriptArguments, tools: &ScriptTools, policy: &ScriptPolicy) 
         data: asked.data.clone(),
         tools: tools.names().to_vec(),
         check_only: asked.check_only,
+        step_limit: policy.step_limit,
         memory_bytes_max: policy.memory_bytes_max,
         result_bytes_max: policy.result_bytes_max,
         log_bytes_max: policy.log_bytes_max,

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use vmcp_domain::{NamePattern, Tool};
-use vmcp_script_worker::Sandbox;
+use vmcp_script_worker::{Language, Sandbox};
 
 /// The bounds of scripts, and what they may use.
 #[derive(Clone, Debug)]
 pub struct ScriptPolicy {
+    /// The language of scripts that do not say it. `None` finds it out.
+    pub language: Option<Language>,
+    /// The most calls of functions and turns of loops of a script in Starlark.
+    pub step_limit: u64,
     /// The most calls of one run in flight.
     pub parallel_calls_max: usize,
     /// How long a call may take.
@@ -51,6 +55,8 @@ pub struct ScriptPolicy {
 impl Default for ScriptPolicy {
     fn default() -> Self {
         Self {
+            language: None,
+            step_limit: 100_000,
             parallel_calls_max: 10,
             call_timeout: Duration::from_secs(30),
             timeout: Duration::from_secs(60),

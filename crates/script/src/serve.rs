@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::bytes::Bytes;
 use vmcp_domain::BoxFuture;
 use vmcp_json::Json;
-use vmcp_script_worker::{FromWorker, Outcome, Request, ScriptError, ToWorker};
+use vmcp_script_worker::{FromWorker, Language, Outcome, Request, ScriptError, ToWorker};
 
 use crate::worker::{WorkerPipes, frame_of};
 
@@ -43,6 +43,8 @@ pub(crate) struct ServeBounds {
 pub(crate) trait Host: Sync {
     /// The answer to a request.
     fn answer(&self, id: u64, request: Request) -> BoxFuture<'_, Outcome>;
+    /// Learns which language the script is in.
+    fn language(&self, language: Language);
     /// Keeps a line of the log.
     fn log(&self, line: &str);
     /// Tells the client how far the script is.
@@ -165,6 +167,10 @@ impl<H: Host> Exchange<'_, H> {
     fn read(&mut self, frame: &[u8]) -> Result<Option<(u64, Request)>, ScriptEnd> {
         match serde_json::from_slice(frame) {
             Ok(FromWorker::Request { id, request }) => self.accept(id, request, frame.len()),
+            Ok(FromWorker::Language(language)) => {
+                self.host.language(language);
+                Ok(None)
+            }
             Ok(FromWorker::Log { text }) => {
                 self.log_bytes = self.log_bytes.saturating_add(text.len() + LINE_BYTES);
                 if self.log_bytes > self.bounds.log_bytes_max.saturating_add(LINE_BYTES) {

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::identifier::is_identifier;
 use types::{Types, doc_comment};
+use vmcp_script_worker::is_identifier;
 
 /// Whether a signature has the descriptions of the tool and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -73,6 +73,29 @@ fn a_script_calls_tools_and_returns_one_value() -> anyhow::Result<()> {
 }
 
 #[test]
+fn scripts_of_toolhive_run_as_they_are() -> anyhow::Result<()> {
+    let gateway = start("codeMode: {enabled: true}\n")?;
+    let mut client = HttpClient::open(&gateway.url, ProtocolFamily::Sessions)?;
+    let script = "results = parallel([lambda i=i: call_tool(\"echo\", n=i) for i in range(3)])
+print(\"calls:\", len(results))
+return {\"count\": len(results), \"name\": jsontext()[\"text\"], \"last\": results[2][\"args\"][\"n\"]}";
+    let result = run(&mut client, script)?;
+    let expected = r#"{"count":3,"name":"{\"user\":{\"name\":\"Alice\",\"id\":1234567}}","last":2}"#;
+    ensure!(text(&result) == expected, "{result}");
+    ensure!(result["content"][1]["text"] == "Script logs:\ncalls: 3", "{result}");
+    ensure!(result["_meta"]["vmcp/run"]["language"] == "starlark", "{result}");
+    let result = run(&mut client, "text()\nx = fail()\nreturn x")?;
+    ensure!(
+        text(&result)
+            .starts_with("Script failed at line 2, column 5: Error: backend says no. Done before: text."),
+        "{result}"
+    );
+    let killer = run(&mut client, "x = 3\nfor i in range(40):\n    x = x * x\nreturn 1")?;
+    ensure!(killer["isError"] == true, "{killer}");
+    Ok(())
+}
+
+#[test]
 fn a_script_that_fails_says_where_and_what_it_did() -> anyhow::Result<()> {
     let limits = "rateLimiting: {tools: [{name: list, shared: {maxTokens: 1, refillPeriod: 1h}}]}\n";
     let gateway = start(&format!("{limits}codeMode: {{enabled: true, tools: {{deny: [slow]}}}}\n"))?;

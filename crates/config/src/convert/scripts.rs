@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use vmcp_domain::{EXECUTE_TOOL_SCRIPT, NamePattern};
-use vmcp_script::{Confirm, Description, Listing, Sandbox, ScriptPolicy};
+use vmcp_script::{Confirm, Description, Language, Listing, Sandbox, ScriptPolicy};
 
 use super::Findings;
 use crate::file::duration::format;
 use crate::file::{
-    CodeMode, GoDuration, ScriptConfirm, ScriptDescription, ScriptListing, ScriptSandbox, ScriptToolFilter,
+    CodeMode, GoDuration, ScriptConfirm, ScriptDescription, ScriptLanguage, ScriptListing, ScriptSandbox,
+    ScriptToolFilter,
 };
 use crate::report::{item_path, join_path};
 
@@ -35,15 +36,24 @@ pub(super) fn convert(
         let message = format!("another tool of the gateway has the name `{EXECUTE_TOOL_SCRIPT}`");
         findings.add_problem(PATH, message).hint = Some("give that tool another name".to_owned());
     }
-    if file.step_limit.is_some() {
-        findings.add_warning(join_path(PATH, "stepLimit"), "has no effect: `cpuTime` bounds scripts");
+    if file.step_limit.is_some() && file.language == Some(ScriptLanguage::Javascript) {
+        let message = "has no effect: scripts are JavaScript, and `cpuTime` bounds them";
+        findings.add_warning(join_path(PATH, "stepLimit"), message);
     }
     let mut checks = Bounds { findings };
     let policy = bounds(&file, &mut checks);
     // As in ToolHive, zero is the default.
     let call_timeout = file.tool_call_timeout.map(|given| given.0).filter(|given| !given.is_zero());
     let ScriptToolFilter { allow, deny } = file.tools.unwrap_or_default();
+    // As in ToolHive, what is not positive is the default.
+    let step_limit = file.step_limit.and_then(|given| u64::try_from(given).ok()).filter(|given| *given > 0);
     Some(ScriptPolicy {
+        language: match file.language {
+            None | Some(ScriptLanguage::Auto) => None,
+            Some(ScriptLanguage::Javascript) => Some(Language::JavaScript),
+            Some(ScriptLanguage::Starlark) => Some(Language::Starlark),
+        },
+        step_limit: step_limit.unwrap_or(policy.step_limit),
         call_timeout: call_timeout.unwrap_or(policy.call_timeout),
         listing: match file.listing {
             None | Some(ScriptListing::Beside) => Listing::Beside,

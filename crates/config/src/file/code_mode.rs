@@ -12,8 +12,12 @@ use super::GoDuration;
 pub(crate) struct CodeMode {
     /// Turns code mode on. Left out: false.
     pub(crate) enabled: Option<bool>,
-    /// The largest number of steps of a script in Starlark. It has no effect, with a warning: scripts are JavaScript, and
-    /// `cpuTime` bounds them.
+    /// The language of scripts that do not say it: `auto` finds it out, `javascript`, or `starlark`, which ToolHive's
+    /// scripts are written in. It decides the description of the tool too, which is about JavaScript with `auto`. Left out:
+    /// `auto`.
+    pub(crate) language: Option<ScriptLanguage>,
+    /// The largest number of function calls and loop turns of a script in Starlark. Zero and negative numbers are the
+    /// default. Without effect, with a warning, with `language: javascript`. Left out: 100000.
     pub(crate) step_limit: Option<i64>,
     /// The largest number of calls that a script may have in flight, at most 100. Zero and negative numbers are the
     /// default. Left out: 10.
@@ -70,6 +74,15 @@ pub(crate) struct ScriptToolFilter {
     /// The tools that scripts may not call, even if `allow` names them. Left out: none.
     #[serde(default)]
     pub(crate) deny: Vec<String>,
+}
+
+/// The language of scripts.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ScriptLanguage {
+    Auto,
+    Javascript,
+    Starlark,
 }
 
 /// Whether other tools are listed beside the script tool.

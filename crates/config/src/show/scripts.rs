@@ -1,13 +1,15 @@
 //! The values in effect of the section `codeMode`.
 
 use serde_json::{Value, json};
-use vmcp_script::{Confirm, Description, Listing, ScriptPolicy};
+use vmcp_script::{Confirm, Description, Language, Listing, ScriptPolicy};
 
 use crate::file::duration::format;
 
 /// The section without what is only as it is written.
 pub(super) fn values_in_effect(policy: &ScriptPolicy) -> Value {
     let ScriptPolicy {
+        language,
+        step_limit,
         parallel_calls_max,
         call_timeout,
         timeout,
@@ -30,6 +32,8 @@ pub(super) fn values_in_effect(policy: &ScriptPolicy) -> Value {
     } = policy;
     json!({
         "enabled": true,
+        "language": language.map_or("auto", Language::as_str),
+        "stepLimit": (*language != Some(Language::JavaScript)).then_some(step_limit),
         "parallelMaxConcurrency": parallel_calls_max,
         "toolCallTimeout": format(*call_timeout),
         "timeout": format(*timeout),

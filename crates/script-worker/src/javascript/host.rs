@@ -11,6 +11,7 @@ use vmcp_json::Json;
 use super::value::{Writer, from_json};
 use crate::frame::FRAME_BYTES_MAX;
 use crate::gateway::Gateway;
+use crate::log::Log;
 use crate::message::{FromWorker, Program, Request};
 
 /// The longest JSON that a script may send at once.
@@ -27,8 +28,7 @@ pub(super) struct Host {
     tools: Vec<String>,
     next_id: Cell<u64>,
     pending: RefCell<HashMap<u64, Pending>>,
-    /// The bytes that the script may still log.
-    log_left: Cell<usize>,
+    log: Log,
 }
 
 /// A request whose answer has not come.
@@ -45,7 +45,7 @@ impl Host {
             tools: program.tools.clone(),
             next_id: Cell::new(1),
             pending: RefCell::default(),
-            log_left: Cell::new(program.log_bytes_max),
+            log: Log::new(program.log_bytes_max),
         }
     }
 
@@ -86,16 +86,9 @@ impl Host {
         self.gateway.send(message).map_err(|error| Exception::throw_message(ctx, &error.to_string()))
     }
 
-    /// Sends a line of the log, as far as it may.
     fn log(&self, ctx: &Ctx<'_>, text: &str) -> rquickjs::Result<()> {
-        let left = self.log_left.get();
-        if left == 0 {
-            return Ok(());
-        }
-        let cut = text.floor_char_boundary(text.len().min(left));
-        // The end of a line counts too, so that empty lines have an end.
-        self.log_left.set(left.saturating_sub(cut + 1));
-        self.send(ctx, &FromWorker::Log { text: text[..cut].to_owned() })
+        let sent = self.log.send(&self.gateway, text);
+        sent.map_err(|error| Exception::throw_message(ctx, &error.to_string()))
     }
 }
 

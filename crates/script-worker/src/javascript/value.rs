@@ -98,7 +98,7 @@ impl<'a, 'js> Writer<'a, 'js> {
             let Coerced(digits) = self.coerced::<String>(value)?;
             self.out.push_str(&digits);
         } else if let Some(text) = value.as_string() {
-            self.string(&text.to_string().unwrap_or_default());
+            self.string(&text.to_string().unwrap_or_default())?;
         } else if let Some(array) = value.as_array() {
             self.array(array)?;
         } else if value.is_function() || value.is_symbol() {
@@ -112,7 +112,7 @@ impl<'a, 'js> Writer<'a, 'js> {
 
     fn check_length(&self) -> Result<(), Unwritable> {
         if self.out.len() > self.bytes_max {
-            return Err(format!("it is longer than {} bytes of JSON", self.bytes_max));
+            return Err(self.too_long());
         }
         Ok(())
     }
@@ -134,8 +134,17 @@ impl<'a, 'js> Writer<'a, 'js> {
         Ok(())
     }
 
-    fn string(&mut self, text: &str) {
+    fn string(&mut self, text: &str) -> Result<(), Unwritable> {
+        // A long text is not copied before it is refused.
+        if text.len() > self.bytes_max {
+            return Err(self.too_long());
+        }
         self.out.push_str(Json::string(text).as_str());
+        Ok(())
+    }
+
+    fn too_long(&self) -> Unwritable {
+        format!("it is longer than {} bytes of JSON", self.bytes_max)
     }
 
     fn array(&mut self, array: &Array<'js>) -> Result<(), Unwritable> {
@@ -174,7 +183,7 @@ impl<'a, 'js> Writer<'a, 'js> {
             if !std::mem::take(&mut is_first) {
                 self.out.push(',');
             }
-            self.string(&name);
+            self.string(&name)?;
             self.out.push(':');
             self.path.push(format!(".{name}"));
             self.value(&member)?;

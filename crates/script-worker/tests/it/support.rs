@@ -42,12 +42,13 @@ pub(crate) struct Ran {
 /// The program of a script.
 pub(crate) fn program(script: &str) -> Program {
     Program {
-        language: Language::JavaScript,
+        language: Some(Language::JavaScript),
         script: script.to_owned(),
         data: Json::empty_object(),
         tools: ["echo", "odd-name", "fail", "2nd"].map(str::to_owned).into(),
         check_only: false,
         memory_bytes_max: 64 << 20,
+        step_limit: 100_000,
         result_bytes_max: 256 << 10,
         log_bytes_max: 1 << 10,
     }
@@ -139,6 +140,7 @@ impl Worker {
                     break;
                 }
                 message @ (FromWorker::Ready
+                | FromWorker::Language(_)
                 | FromWorker::Log { .. }
                 | FromWorker::Progress { .. }
                 | FromWorker::Emit { .. }) => ran.messages.push(message),

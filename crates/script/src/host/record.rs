@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use vmcp_domain::Error;
 use vmcp_json::Json;
+use vmcp_script_worker::Language;
 
 /// The most content items that a script may add to its answer.
 const ITEMS_MAX: usize = 100;
@@ -56,6 +57,7 @@ pub(crate) struct RunRecord {
 
 #[derive(Default)]
 struct State {
+    language: Option<Language>,
     calls: Vec<CallRecord>,
     /// The errors of calls by the identifiers of their requests.
     errors: HashMap<u64, Error>,
@@ -69,12 +71,22 @@ struct State {
 }
 
 impl RunRecord {
-    pub(crate) fn new(item_bytes_max: usize) -> Self {
-        Self { item_bytes_max, ..Self::default() }
+    pub(crate) fn new(item_bytes_max: usize, language: Option<Language>) -> Self {
+        Self { item_bytes_max, state: Mutex::new(State { language, ..State::default() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the language that was found out.
+    pub(super) fn keep_language(&self, language: Language) {
+        self.state().language.get_or_insert(language);
+    }
+
+    /// The language, as far as it is known.
+    pub(crate) fn language(&self) -> Option<Language> {
+        self.state().language
     }
 
     /// Notes a call, and returns its number, from 1.
@@ -175,7 +187,7 @@ mod tests {
 
     #[test]
     fn progress_only_grows() {
-        let record = RunRecord::new(100);
+        let record = RunRecord::new(100, None);
         let told: Vec<f64> = [None, Some(5.0), Some(3.0), Some(f64::NAN), None, Some(9.5)]
             .map(|done| record.next_progress(done))
             .to_vec();
@@ -184,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_declined_call_is_remembered_with_its_arguments() {
-        let record = RunRecord::new(100);
+        let record = RunRecord::new(100, None);
         let arguments = |text: &str| Json::parse(text.to_owned()).unwrap();
         record.keep_declined("delete", &arguments("{\"id\":1}"));
         assert!(record.was_declined("delete", &arguments("{\"id\":1}")));
@@ -194,7 +206,7 @@ mod tests {
 
     #[test]
     fn items_are_bounded() {
-        let record = RunRecord::new(40);
+        let record = RunRecord::new(40, None);
         let item = |kind: &str| Json::parse(format!("{{\"type\":\"{kind}\",\"text\":\"\"}}")).unwrap();
         assert!(record.emit(item("text")).is_ok());
         assert!(record.emit(item("other")).unwrap_err().contains("no content item"));

@@ -33,6 +33,8 @@ impl Host for SlowHost {
         })
     }
 
+    fn language(&self, _language: Language) {}
+
     fn log(&self, line: &str) {
         self.log.lock().unwrap().push(line.to_owned());
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Documentation;
-use crate::identifier::is_identifier;
+use vmcp_script_worker::is_identifier;
 
 /// The deepest nesting of a type.
 const DEPTH_MAX: usize = 12;

@@ -609,6 +609,7 @@ backends: [{name: b, command: c}]
 compositeTools: [{name: execute_tool_script, description: d, steps: [{id: e, tool: b.run}]}]
 codeMode:
   enabled: true
+  language: javascript
   stepLimit: -1
   parallelMaxConcurrency: 101
   toolCallTimeout: 0s
