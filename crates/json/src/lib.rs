@@ -4,6 +4,7 @@
 mod case_fold;
 mod member_ranges;
 mod members;
+mod surrogates;
 #[cfg(test)]
 mod tests;
 mod validator;

@@ -158,11 +158,14 @@ impl Json {
         &*self.0 == "null"
     }
 
-    /// The decoded text of a JSON string, or `None` for any other value.
+    /// The decoded text of a JSON string, or `None` for any other value. Lone surrogates become U+FFFD.
     #[must_use]
     pub fn decode_string(&self) -> Option<String> {
         let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
-        if inside.contains('\\') { self.decode::<String>().ok() } else { Some(inside.to_owned()) }
+        if !inside.contains('\\') {
+            return Some(inside.to_owned());
+        }
+        self.decode().or_else(|_| self.replace_lone_surrogates().decode()).ok()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Scripts in JavaScript, on QuickJS. The engine has no modules, files, network or timers: a script computes, and asks
 //! the gateway.
 
+mod compile;
+mod error;
 mod host;
 mod value;
 
@@ -8,21 +10,18 @@ use std::rc::Rc;
 
 use rquickjs::context::EvalOptions;
 use rquickjs::promise::PromiseState;
-use rquickjs::{
-    Array, CatchResultExt as _, CaughtError, Context, Ctx, Function, Object, Promise, Runtime, Value,
-};
+use rquickjs::{Array, CatchResultExt as _, Context, Ctx, Function, Object, Promise, Runtime, Value};
 
 use crate::gateway::Gateway;
 use crate::message::{FromWorker, Outcome, Program, ScriptError, ToWorker};
+use error::{engine_error, script_error};
 use host::Host;
-use value::{Writer, from_json};
+use value::{Helpers, Writer, from_json};
 
 /// The function that prepares the world of a script.
 const PRELUDE: &str = include_str!("javascript/prelude.js");
 /// The name of the script in stack traces.
 const FILE: &str = "script.js";
-/// The beginning of a script that is made the body of a function.
-const FUNCTION_START: &str = "(async () => {";
 /// The most bytes of the engine's stack.
 const STACK_BYTES_MAX: usize = 256 << 10;
 
@@ -49,21 +48,18 @@ type ScriptResult<T> = Result<T, Box<ScriptError>>;
 
 /// The functions of the prelude that the worker calls.
 struct Prelude<'js> {
-    plain: Function<'js>,
+    helpers: Helpers<'js>,
     finish: Function<'js>,
     tool_error: Function<'js>,
 }
 
 fn run_in(ctx: &Ctx<'_>, gateway: &Rc<Gateway>, program: &Program) -> ScriptResult<vmcp_json::Json> {
     let host = Rc::new(Host::new(Rc::clone(gateway), program));
-    let prelude = prepare(ctx, &host, program).catch(ctx).map_err(|error| script_error(error, 0))?;
+    let prelude = prepare(ctx, &host, program).catch(ctx).map_err(|error| script_error(error, 0, None))?;
+    let helpers = Some(&prelude.helpers);
     let script = without_fences(&program.script);
     // Both forms are compiled before one of them runs.
-    let body = format!("{FUNCTION_START}{script}\n}})");
-    let function: Function<'_> = ctx
-        .eval_with_options(body, options(false, FILE))
-        .catch(ctx)
-        .map_err(|error| script_error(error, FUNCTION_START.len()))?;
+    let function = compile::as_function(ctx, script)?;
     if program.check_only {
         return Ok(vmcp_json::Json::empty_object());
     }
@@ -76,11 +72,11 @@ fn run_in(ctx: &Ctx<'_>, gateway: &Rc<Gateway>, program: &Program) -> ScriptResu
             (function.call::<_, Promise<'_>>(()), false)
         }
     };
-    let shift = if is_wrapped { 0 } else { FUNCTION_START.len() };
+    let shift = if is_wrapped { 0 } else { compile::SHIFT };
     let finished = started.and_then(|promise| prelude.finish.call::<_, Promise<'_>>((promise, is_wrapped)));
-    let promise = finished.catch(ctx).map_err(|error| script_error(error, shift))?;
+    let promise = finished.catch(ctx).map_err(|error| script_error(error, shift, helpers))?;
     let value = wait(ctx, &host, &prelude, &promise, shift)?;
-    Writer::new(ctx, &prelude.plain, program.result_bytes_max)
+    Writer::new(ctx, &prelude.helpers, program.result_bytes_max)
         .write(&value)
         .map_err(|problem| engine_error(&format!("the value cannot be returned: {problem}")).into())
 }
@@ -94,9 +90,9 @@ fn prepare<'js>(ctx: &Ctx<'js>, host: &Rc<Host>, program: &Program) -> rquickjs:
     }
     let object = host::object(ctx, host)?;
     let exports: Object<'js> = prelude.call((object.clone(), names, from_json(ctx, &program.data)?))?;
-    let plain: Function<'js> = exports.get("plain")?;
-    host::add_writers(ctx, &object, host, &plain)?;
-    Ok(Prelude { plain, finish: exports.get("finish")?, tool_error: exports.get("toolError")? })
+    let helpers = Helpers::of(&exports)?;
+    host::add_writers(ctx, &object, host, &helpers)?;
+    Ok(Prelude { helpers, finish: exports.get("finish")?, tool_error: exports.get("toolError")? })
 }
 
 /// Waits until the promise of the script is settled.
@@ -107,12 +103,13 @@ fn wait<'js>(
     promise: &Promise<'js>,
     shift: usize,
 ) -> ScriptResult<Value<'js>> {
+    let helpers = Some(&prelude.helpers);
     loop {
         while ctx.execute_pending_job() {}
         if promise.state() != PromiseState::Pending {
             let value =
                 promise.result::<Value<'js>>().unwrap_or_else(|| Ok(Value::new_undefined(ctx.clone())));
-            return value.catch(ctx).map_err(|error| script_error(error, shift));
+            return value.catch(ctx).map_err(|error| script_error(error, shift, helpers));
         }
         if !host.is_waiting() {
             return Err(engine_error("the script waits for something that never comes").into());
@@ -121,7 +118,9 @@ fn wait<'js>(
         let Some(ToWorker::Answer { id, outcome }) = answer else {
             return Err(engine_error("the gateway has ended").into());
         };
-        settle(ctx, host, prelude, (id, outcome)).catch(ctx).map_err(|error| script_error(error, shift))?;
+        settle(ctx, host, prelude, (id, outcome))
+            .catch(ctx)
+            .map_err(|error| script_error(error, shift, helpers))?;
     }
 }
 
@@ -164,50 +163,4 @@ fn without_fences(script: &str) -> &str {
         Some((language, code)) if !language.contains(' ') => code,
         Some(_) | None => script,
     }
-}
-
-/// An error of the worker, and not of the script.
-fn engine_error(message: &str) -> ScriptError {
-    ScriptError { name: "Error".to_owned(), message: message.to_owned(), ..ScriptError::default() }
-}
-
-/// The error of a script. `shift` is how far its first line was moved to the right.
-fn script_error(error: CaughtError<'_>, shift: usize) -> Box<ScriptError> {
-    let thrown = match error {
-        CaughtError::Exception(exception) => exception.into_object(),
-        CaughtError::Value(value) => {
-            let text = value.as_string().and_then(|text| text.to_string().ok());
-            let text =
-                text.unwrap_or_else(|| format!("the script threw a value of type {}", value.type_name()));
-            return Box::new(ScriptError { message: text, ..engine_error("") });
-        }
-        CaughtError::Error(error) => return Box::new(engine_error(&error.to_string())),
-    };
-    let text = |name: &str| thrown.get::<_, Option<String>>(name).ok().flatten();
-    let position = text("stack").and_then(|stack| position(&stack, shift));
-    Box::new(ScriptError {
-        name: text("name").unwrap_or_else(|| "Error".to_owned()),
-        message: text("message").unwrap_or_default(),
-        line: position.map(|(line, _)| line),
-        column: position.map(|(_, column)| column),
-        tool: text("tool"),
-        request: thrown.get::<_, Option<f64>>("request").ok().flatten().map(|id| {
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "identifiers count up from 1"
-            )]
-            let id = id as u64;
-            id
-        }),
-    })
-}
-
-/// The first position in the script that a stack trace names.
-fn position(stack: &str, shift: usize) -> Option<(u32, u32)> {
-    let after = stack.split(FILE).nth(1)?.strip_prefix(':')?;
-    let mut numbers = after.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let (line, column) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-    let shift = if line == 1 { u32::try_from(shift).unwrap_or(0) } else { 0 };
-    Some((line, column.saturating_sub(shift).max(1)))
 }

@@ -8,7 +8,7 @@ use rquickjs::prelude::Opt;
 use rquickjs::{Ctx, Exception, Function, Object, Persistent, Promise, Value};
 use vmcp_json::Json;
 
-use super::value::{Writer, from_json};
+use super::value::{Helpers, Writer, from_json};
 use crate::frame::FRAME_BYTES_MAX;
 use crate::gateway::Gateway;
 use crate::log::Log;
@@ -16,8 +16,6 @@ use crate::message::{FromWorker, Program, Request};
 
 /// The longest JSON that a script may send at once.
 const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
-/// The most characters of a value in the log.
-const SHOWN_BYTES_MAX: usize = 16 << 10;
 
 /// How alike two names are at least, from 0 to 1, if one is proposed for the other.
 const LIKENESS_MIN: f64 = 0.6;
@@ -147,51 +145,45 @@ pub(super) fn add_writers<'js>(
     ctx: &Ctx<'js>,
     object: &Object<'js>,
     host: &Rc<Host>,
-    plain: &Function<'js>,
+    helpers: &Helpers<'js>,
 ) -> rquickjs::Result<()> {
-    let (own, replace) = (Rc::clone(host), plain.clone());
+    let (own, used) = (Rc::clone(host), helpers.clone());
     object.set(
         "call",
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, name: String, arguments: Value<'js>| {
-            let arguments = json(&ctx, &replace, &arguments, "the arguments")?;
+            let arguments = json(&ctx, &used, &arguments, "the arguments")?;
             own.request(&ctx, Request::Call { name, arguments })
         })?,
     )?;
-    let (own, replace) = (Rc::clone(host), plain.clone());
+    let (own, used) = (Rc::clone(host), helpers.clone());
     object.set(
         "ask",
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, message: String, schema: Opt<Value<'js>>| {
             let schema = schema.0.filter(|schema| schema.is_object());
-            let schema = schema.map(|schema| json(&ctx, &replace, &schema, "the schema")).transpose()?;
+            let schema = schema.map(|schema| json(&ctx, &used, &schema, "the schema")).transpose()?;
             own.request(&ctx, Request::Ask { message, schema })
         })?,
     )?;
-    let (own, replace) = (Rc::clone(host), plain.clone());
+    let (own, used) = (Rc::clone(host), helpers.clone());
     object.set(
         "emit",
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, item: Value<'js>| {
-            let item = json(&ctx, &replace, &item, "the content item")?;
+            let item = json(&ctx, &used, &item, "the content item")?;
             own.send(&ctx, &FromWorker::Emit { item })
         })?,
     )?;
-    let replace = plain.clone();
-    object.set(
-        "show",
-        Function::new(ctx.clone(), move |ctx: Ctx<'js>, value: Value<'js>| {
-            let shown = Writer::new(&ctx, &replace, SHOWN_BYTES_MAX).write(&value);
-            shown.map_or_else(|problem| format!("({problem})"), |json| json.as_str().to_owned())
-        })?,
-    )
+    let used = helpers.clone();
+    object.set("show", Function::new(ctx.clone(), move |value: Value<'js>| used.shown(&value))?)
 }
 
 /// The JSON of a value, or an exception that says what has none.
 fn json<'js>(
     ctx: &Ctx<'js>,
-    plain: &Function<'js>,
+    helpers: &Helpers<'js>,
     value: &Value<'js>,
     what: &str,
 ) -> rquickjs::Result<Json> {
-    Writer::new(ctx, plain, REQUEST_BYTES_MAX)
+    Writer::new(ctx, helpers, REQUEST_BYTES_MAX)
         .write(value)
         .map_err(|problem| Exception::throw_type(ctx, &format!("{what} cannot be sent: {problem}")))
 }

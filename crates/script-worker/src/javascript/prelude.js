@@ -2,7 +2,10 @@
 // `names` are the exact names of the tools, `data` is the object that the caller sent.
 (function (host, names, data) {
   "use strict";
-  const { create, defineProperty, keys } = Object;
+  const { create, defineProperty, keys, hasOwn } = Object;
+  // Half a character has no UTF-8.
+  const toWellFormed = Function.prototype.call.bind(String.prototype.toWellFormed);
+  const wellFormed = (value) => toWellFormed(String(value));
   const known = new Set(names);
 
   class ToolError extends Error {
@@ -16,7 +19,7 @@
   }
 
   function unknown(name) {
-    const near = host.nearest(name);
+    const near = host.nearest(wellFormed(name));
     return `no tool "${name}"` + (near ? `; did you mean "${near}"?` : "");
   }
 
@@ -26,20 +29,27 @@
     return value;
   }
 
-  // A content item that clients accept (Tools, "Tool Result").
+  const itemMembers = { text: ["text"], image: ["data", "mimeType"], audio: ["data", "mimeType"], resource_link: ["uri", "name"], resource: [] };
+
+  // A content item that clients accept (Tools, "Tool Result"). The gateway checks it again.
   function requireItem(item) {
-    const members = { text: ["text"], image: ["data", "mimeType"], audio: ["data", "mimeType"], resource_link: ["uri", "name"], resource: [] };
-    const needed = members[requireObject(item, "a content item").type];
-    if (needed === undefined) throw new TypeError(`a content item needs a type: ${keys(members).join(", ")}`);
-    for (const name of needed) {
+    const { type } = requireObject(item, "a content item");
+    if (!hasOwn(itemMembers, type)) throw new TypeError(`a content item needs a type: ${keys(itemMembers).join(", ")}`);
+    for (const name of itemMembers[type]) {
       if (typeof item[name] !== "string") throw new TypeError(`a content item of this type needs the text "${name}"`);
+    }
+    if (type === "resource") {
+      const { uri, text, blob } = requireObject(item.resource, "the resource of a content item");
+      if (typeof uri !== "string" || (typeof text !== "string" && typeof blob !== "string")) {
+        throw new TypeError('the resource of a content item needs the text "uri", and "text" or "blob"');
+      }
     }
     return item;
   }
 
   // An error of a tool is created after a wait, when the stack no longer has the place of the call. `site` is it.
   async function called(name, args, site) {
-    if (!known.has(name)) throw new Error(unknown(String(name)));
+    if (!known.has(name)) throw new Error(unknown(name));
     const promise = host.call(name, requireObject(args, "the arguments of a tool"));
     try {
       return await promise;
@@ -108,7 +118,7 @@
   }
 
   function text(value) {
-    return typeof value === "string" ? value : host.show(value);
+    return typeof value === "string" ? wellFormed(value) : host.show(value);
   }
 
   const log = (...values) => host.log(values.map(text).join(" "));
@@ -118,11 +128,11 @@
     callToolRaw,
     ToolError,
     data,
-    findTools: async (query, limit) => host.findTools(String(query), limit === undefined ? limit : Number(limit)),
-    describeTool: async (name) => host.describeTool(String(name)),
-    ask: async (message, schema) => host.ask(String(message), schema),
+    findTools: async (query, limit) => host.findTools(wellFormed(query), limit === undefined ? limit : Number(limit)),
+    describeTool: async (name) => host.describeTool(wellFormed(name)),
+    ask: async (message, schema) => host.ask(wellFormed(message), schema),
     sleep: async (ms) => host.sleep(Number(ms)),
-    progress: (message, done, total) => host.progress(String(message), done, total),
+    progress: (message, done, total) => host.progress(wellFormed(message), done, total),
     emit: (item) => host.emit(requireItem(item)),
     console: { log, info: log, warn: log, error: log, debug: log },
   };
@@ -152,5 +162,5 @@
     return typeof value === "function" ? value() : value;
   }
 
-  return { plain, finish, toolError: (message, fields) => new ToolError(message, fields) };
+  return { plain, wellFormed, finish, toolError: (message, fields) => new ToolError(message, fields) };
 });

@@ -1,11 +1,14 @@
 //! JSON to values of the engine and back. Integers keep all their digits: those that a number cannot hold are `BigInt`.
 
 use rquickjs::convert::Coerced;
+use rquickjs::object::Property;
 use rquickjs::{Array, BigInt, Ctx, FromJs, Function, Object, String as JsString, Value};
 use vmcp_json::Json;
 
 /// The largest integer of which all smaller ones are exact as a number.
 const SAFE_INTEGER_MAX: i64 = (1 << 53) - 1;
+/// The longest JSON of a value that people read, in bytes.
+const SHOWN_BYTES_MAX: usize = 16 << 10;
 /// The deepest nesting of a value.
 const DEPTH_MAX: usize = 200;
 
@@ -16,7 +19,9 @@ pub(super) fn from_json<'js>(ctx: &Ctx<'js>, json: &Json) -> rquickjs::Result<Va
         Some(b'{') => {
             let object = Object::new(ctx.clone())?;
             for (name, member) in json.members().unwrap_or_default().iter() {
-                object.set(&*name, from_json(ctx, member)?)?;
+                // Setting the member `__proto__` would set the prototype.
+                let member = Property::from(from_json(ctx, member)?).writable().enumerable().configurable();
+                object.prop(&*name, member)?;
             }
             object.into_value()
         }
@@ -53,11 +58,36 @@ fn number<'js>(ctx: &Ctx<'js>, text: &str) -> rquickjs::Result<Value<'js>> {
     Ok(Value::new_float(ctx.clone(), text.parse().unwrap_or(f64::NAN)))
 }
 
+/// Functions of the prelude that turn values into text.
+#[derive(Clone)]
+pub(super) struct Helpers<'js> {
+    /// Replaces objects that have no JSON of their own.
+    plain: Function<'js>,
+    /// Replaces lone surrogates in a text.
+    well_formed: Function<'js>,
+}
+
+impl<'js> Helpers<'js> {
+    pub(super) fn of(exports: &Object<'js>) -> rquickjs::Result<Self> {
+        Ok(Self { plain: exports.get("plain")?, well_formed: exports.get("wellFormed")? })
+    }
+
+    /// A text of a script, with U+FFFD for each lone surrogate.
+    pub(super) fn text(&self, text: &JsString<'js>) -> rquickjs::Result<String> {
+        text.to_string().or_else(|_| self.well_formed.call::<_, JsString<'js>>((text.clone(),))?.to_string())
+    }
+
+    /// A value as people read it: its JSON, or why it has none.
+    pub(super) fn shown(&self, value: &Value<'js>) -> String {
+        let shown = Writer::new(value.ctx(), self, SHOWN_BYTES_MAX).write(value);
+        shown.map_or_else(|problem| format!("({problem})"), |json| json.as_str().to_owned())
+    }
+}
+
 /// Writes values as JSON.
 pub(super) struct Writer<'a, 'js> {
     ctx: &'a Ctx<'js>,
-    /// Replaces objects that have no JSON of their own.
-    plain: &'a Function<'js>,
+    helpers: &'a Helpers<'js>,
     bytes_max: usize,
     out: String,
     /// Where the value is, from the whole value.
@@ -68,8 +98,8 @@ pub(super) struct Writer<'a, 'js> {
 pub(super) type Unwritable = String;
 
 impl<'a, 'js> Writer<'a, 'js> {
-    pub(super) fn new(ctx: &'a Ctx<'js>, plain: &'a Function<'js>, bytes_max: usize) -> Self {
-        Self { ctx, plain, bytes_max, out: String::new(), path: Vec::new() }
+    pub(super) fn new(ctx: &'a Ctx<'js>, helpers: &'a Helpers<'js>, bytes_max: usize) -> Self {
+        Self { ctx, helpers, bytes_max, out: String::new(), path: Vec::new() }
     }
 
     /// The JSON of a value. Nothing is `null`.
@@ -98,7 +128,7 @@ impl<'a, 'js> Writer<'a, 'js> {
             let Coerced(digits) = self.coerced::<String>(value)?;
             self.out.push_str(&digits);
         } else if let Some(text) = value.as_string() {
-            self.string(&text.to_string().unwrap_or_default())?;
+            self.string(&self.text(text)?)?;
         } else if let Some(array) = value.as_array() {
             self.array(array)?;
         } else if value.is_function() || value.is_symbol() {
@@ -143,6 +173,10 @@ impl<'a, 'js> Writer<'a, 'js> {
         Ok(())
     }
 
+    fn text(&self, text: &JsString<'js>) -> Result<String, Unwritable> {
+        self.helpers.text(text).map_err(|_| self.thrown())
+    }
+
     fn too_long(&self) -> Unwritable {
         format!("it is longer than {} bytes of JSON", self.bytes_max)
     }
@@ -167,22 +201,24 @@ impl<'a, 'js> Writer<'a, 'js> {
     }
 
     fn object(&mut self, value: &Value<'js>) -> Result<(), Unwritable> {
-        let replaced = self.plain.call::<_, Value<'js>>((value.clone(),)).map_err(|_| self.thrown())?;
+        let replaced =
+            self.helpers.plain.call::<_, Value<'js>>((value.clone(),)).map_err(|_| self.thrown())?;
         let Some(object) = replaced.as_object().filter(|object| !object.is_array() && !object.is_function())
         else {
             return self.replaced(&replaced);
         };
         self.out.push('{');
         let mut is_first = true;
-        for name in object.keys::<String>() {
-            let name = name.map_err(|_| self.thrown())?;
-            let member = object.get::<_, Value<'js>>(&*name).map_err(|_| self.thrown())?;
+        for key in object.keys::<JsString<'js>>() {
+            let key = key.map_err(|_| self.thrown())?;
+            let member = object.get::<_, Value<'js>>(key.clone()).map_err(|_| self.thrown())?;
             if member.is_undefined() {
                 continue;
             }
             if !std::mem::take(&mut is_first) {
                 self.out.push(',');
             }
+            let name = self.text(&key)?;
             self.string(&name)?;
             self.out.push(':');
             self.path.push(format!(".{name}"));

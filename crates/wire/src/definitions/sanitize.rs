@@ -8,7 +8,6 @@
 pub(crate) mod adjustments;
 mod rules;
 mod schema;
-mod surrogates;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,7 +15,6 @@ use vmcp_domain::ProtocolVersion;
 use vmcp_json::{Json, Members};
 
 use self::rules::{MemberForm, OUTPUT, PROMPT, RESOURCE, Rule, SESSION_OUTPUT, TEMPLATE, TOOL};
-use self::surrogates::replace_lone_surrogates;
 use crate::jsonrpc::is_within_depth;
 
 pub use crate::definitions::sanitize::adjustments::Adjustments;
@@ -91,7 +89,7 @@ fn sanitize(json: &Json, rules: &[Rule]) -> Result<Sanitized, String> {
     if !is_within_depth(json.as_str().as_bytes(), DEPTH_MAX) {
         return Err(format!("it is nested deeper than {DEPTH_MAX} levels"));
     }
-    let json = replace_lone_surrogates(json);
+    let json = json.replace_lone_surrogates();
     let mut members = json.members().map_err(|error| error.to_string())?;
     let mut adjustments = Adjustments::default();
     apply_rules(&mut members, rules, "", &mut adjustments)?;
