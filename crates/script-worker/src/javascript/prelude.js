@@ -19,8 +19,9 @@
   }
 
   function unknown(name) {
-    const near = host.nearest(wellFormed(name));
-    return `no tool "${name}"` + (near ? `; did you mean "${near}"?` : "");
+    const wanted = wellFormed(name);
+    const near = host.nearest(wanted);
+    return `no tool "${wanted}"` + (near ? `; did you mean "${near}"?` : "");
   }
 
   function requireObject(value, what) {
@@ -31,7 +32,7 @@
 
   const itemMembers = { text: ["text"], image: ["data", "mimeType"], audio: ["data", "mimeType"], resource_link: ["uri", "name"], resource: [] };
 
-  // A content item that clients accept (Tools, "Tool Result"). The gateway checks it again.
+  // A content item that clients accept (Tools, "Tool Result"). The gateway checks the type again.
   function requireItem(item) {
     const { type } = requireObject(item, "a content item");
     if (!hasOwn(itemMembers, type)) throw new TypeError(`a content item needs a type: ${keys(itemMembers).join(", ")}`);

@@ -43,6 +43,67 @@ fn a_script_has_the_value_that_it_returns_or_ends_with() {
 }
 
 #[test]
+fn a_check_compiles_and_runs_nothing() {
+    let checked = |script: &str| {
+        let program = Program { check_only: true, ..program(script) };
+        run_program(&program, super::support::answer).end
+    };
+    for script in [
+        "}); throw new Error('ran'); (async () => {",
+        "} throw new Error('ran'); {",
+        "} static { f() } async n() {",
+    ] {
+        for end in [checked(script), run(script).end] {
+            let End::Failed(error) = end else { panic!("{script}: {end:?}") };
+            assert_eq!(error.name, "SyntaxError", "{script}: {error:?}");
+        }
+    }
+    // The first is no block, the second is not strict.
+    for script in ["function f() {}\nvar f = 1", "return 010", "// ends in a comment"] {
+        assert!(matches!(checked(script), End::Value(_)), "{script}: {:?}", checked(script));
+    }
+    assert!(error("return [").0.contains("ends too early"));
+}
+
+#[test]
+fn half_a_character_is_replaced_and_ends_nothing() {
+    for (script, expected) in [
+        ("return 'a\\ud800'", json!("a\u{fffd}")),
+        ("return {['a\\ud800']: 1, ['b\\0c']: 2}", json!({"a\u{fffd}": 1, "b\0c": 2})),
+        ("const r = await tools.echo({['\\udc00']: '\\ud800'}); return r", json!({"\u{fffd}": "\u{fffd}"})),
+        ("console.log('\\ud800'); console.log({['\\ud800']: 1}); return 1", json!(1)),
+        (
+            "try { await callTool('\\ud800') } catch (error) { return error.message }",
+            json!("no tool \"\u{fffd}\""),
+        ),
+    ] {
+        assert_eq!(value(script), expected, "{script}");
+    }
+    assert_eq!(error("throw new Error('a\\ud800')").0, "Error: a\u{fffd}");
+}
+
+#[test]
+fn a_member_named_proto_is_a_member() {
+    let script = "const r = await tools.echo({['__proto__']: {admin: 1}}); return [r.admin, r]";
+    assert_eq!(value(script).to_string(), r#"[null,{"__proto__":{"admin":1}}]"#);
+}
+
+#[test]
+fn a_value_that_is_thrown_is_shown() {
+    assert_eq!(error("throw {code: 5}").0, r#"Error: the script threw {"code":5}"#);
+    assert_eq!(error("throw 1").0, "Error: the script threw 1");
+}
+
+#[test]
+fn content_items_have_what_clients_need() {
+    for item in ["{type: 'constructor'}", "{type: 'resource'}", "{type: 'resource', resource: {uri: 'a:b'}}"]
+    {
+        assert!(error(&format!("emit({item})")).0.starts_with("TypeError: "), "{item}");
+    }
+    assert_eq!(value("emit({type: 'resource', resource: {uri: 'a:b', text: ''}}); return 1"), json!(1));
+}
+
+#[test]
 fn integers_keep_their_digits() {
     let echoed = |script: &str| value(script).to_string();
     assert_eq!(echoed("await tools.echo({n: 9007199254740993n})"), r#"{"n":9007199254740993}"#);
